@@ -8,3 +8,5 @@ pub mod sys;
 // 1
 pub mod error;
 pub mod undo;
+// 2
+pub mod config;
