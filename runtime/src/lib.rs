@@ -10,3 +10,6 @@ pub mod error;
 pub mod undo;
 // 2
 pub mod config;
+pub mod host;
+// 3: one thing each, none knows another
+pub mod cgroup;

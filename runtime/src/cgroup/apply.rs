@@ -1,0 +1,353 @@
+//! Carries out a [`Plan`]: folders, limits, and then the process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, fchownat, mkdir};
+
+use super::folder::{Folder, PROCS, is_gone, rmdir, write_once};
+use super::live;
+use super::paths::{Paths, Place};
+use super::plan::{Group, Plan, Step};
+use super::resources::Write;
+use crate::error::{Error, Result};
+use crate::sys::bpf;
+use crate::undo::Undo;
+
+/// The cgroups of a container that is not born yet, open.
+#[derive(Debug)]
+pub struct Created {
+    groups: Vec<Open>,
+    paths: Paths,
+}
+
+#[derive(Debug)]
+struct Open {
+    folder: Folder,
+    /// Not for v2 alone, where the process is born inside.
+    procs: Option<OwnedFd>,
+}
+
+/// Makes every cgroup of the plan and writes its limits. What was made is given to `undo`.
+///
+/// Refuses a cgroup that has processes already or is frozen, with runc's words.
+pub fn create(plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
+    let mut created =
+        Created { groups: Vec::with_capacity(plan.groups.len()), paths: Paths::none(plan.driver) };
+    for group in &plan.groups {
+        match make(group, plan.unified, undo) {
+            Ok(open) => {
+                created.groups.push(open);
+                created.paths.add(group.place.clone());
+            }
+            Err(error) if group.optional && is_permission(&error) => {
+                // Rootless, and nothing was asked of it: the container goes without, as with runc.
+                live::remove_folder(&group.place.folder)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(created)
+}
+
+fn is_permission(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+}
+
+impl Created {
+    /// For the container's state: the plan's, less what an unprivileged user may not have.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The cgroup for `CLONE_INTO_CGROUP`, on v2 alone.
+    pub fn for_clone(&self) -> Option<BorrowedFd<'_>> {
+        self.paths.is_unified().then(|| self.groups.first().map(|open| open.folder.fd())).flatten()
+    }
+
+    /// Moves a process in, in every hierarchy: its limits are in force when this returns.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        for open in &self.groups {
+            match &open.procs {
+                Some(procs) => join(procs.as_fd(), open.folder.path(), pid)?,
+                None => join_folder(&open.folder, pid)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn join_folder(folder: &Folder, pid: i32) -> Result<()> {
+    let procs = folder.open_file(PROCS, OFlag::O_WRONLY)?;
+    join(procs.as_fd(), folder.path(), pid)
+}
+
+fn join(procs: BorrowedFd<'_>, folder: &Path, pid: i32) -> Result<()> {
+    let value = pid.to_string();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match write_once(procs, &value) {
+            Ok(()) => return Ok(()),
+            // Before Linux 6.2 the cpu controller refuses a process that has not run yet.
+            Err(Errno::EINVAL) if pause < Duration::from_millis(50) => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            Err(errno) => return Err(Error::Cgroup { file: folder.join(PROCS), value, errno }),
+        }
+    }
+}
+
+fn make(group: &Group, unified: bool, undo: &mut Undo<'_>) -> Result<Open> {
+    let Place { folder: path, controllers, .. } = &group.place;
+    let is_new = make_folder(path, &group.mountpoint, undo)?;
+    let folder = Folder::open(path)?;
+    if !is_new {
+        refuse_in_use(&folder)?;
+    }
+    let not_enabled = if group.enable.is_empty() { None } else { enable(&folder, group)? };
+    let explain = |error: Error| match (&not_enabled, is_gone(&error)) {
+        (Some(why), true) => error.context(why.clone()),
+        _ => error,
+    };
+    if controllers.iter().any(|c| c == "cpuset") {
+        inherit_cpuset(&folder, group, is_new)?;
+    }
+    run_steps(&folder, &group.steps, is_new).map_err(explain)?;
+    if let Some(uid) = group.owner {
+        give_to(&folder, uid)?;
+    }
+    let procs = if unified { None } else { Some(folder.open_file(PROCS, OFlag::O_WRONLY)?) };
+    Ok(Open { folder, procs })
+}
+
+/// `true` when it was not there. Folders above it are made when they are missing.
+fn make_folder(path: &Path, mountpoint: &Path, undo: &mut Undo<'_>) -> Result<bool> {
+    // Somebody who removes what he made of the folders above can come in between, not for ever.
+    for _ in 0..3 {
+        match mkdir(path, MODE) {
+            Ok(()) => {
+                let path = path.to_owned();
+                undo.push(move || live::remove_folder(&path));
+                return Ok(true);
+            }
+            Err(Errno::EEXIST) => return Ok(false),
+            Err(Errno::ENOENT) => make_above(path, mountpoint, undo)?,
+            Err(errno) => return Err(Error::sys("mkdir", path.display(), errno)),
+        }
+    }
+    Err(Error::sys("mkdir", path.display(), Errno::ENOENT))
+}
+
+const MODE: Mode = Mode::from_bits_truncate(0o755);
+
+fn make_above(path: &Path, mountpoint: &Path, undo: &mut Undo<'_>) -> Result<()> {
+    let below_the_mount = |p: &&Path| p.starts_with(mountpoint) && *p != mountpoint;
+    let above: Vec<&Path> = path.ancestors().skip(1).take_while(below_the_mount).collect();
+    for folder in above.into_iter().rev() {
+        match mkdir(folder, MODE) {
+            Ok(()) => {
+                let folder = folder.to_owned();
+                // Only if it is as we made it: another container may have found a home in it.
+                undo.push(move || match rmdir(&folder) {
+                    Ok(()) | Err(Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY) => Ok(()),
+                    Err(errno) => Err(Error::sys("rmdir", folder.display(), errno)),
+                });
+            }
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Error::sys("mkdir", folder.display(), errno)),
+        }
+    }
+    Ok(())
+}
+
+fn refuse_in_use(folder: &Folder) -> Result<()> {
+    let pids = live::pids_below(folder.path())?;
+    let refuse = |what: String| Error::Host { what, why: folder.path().display().to_string() };
+    if !pids.is_empty() {
+        return Err(refuse(format!("container's cgroup is not empty: {} process(es) found", pids.len())));
+    }
+    if live::is_frozen(folder)? {
+        return Err(refuse("container's cgroup unexpectedly frozen".into()));
+    }
+    Ok(())
+}
+
+/// Has the folders above hand down all controllers, so that limits can be set and usage be read.
+/// Says which could not be; whether that matters is seen when a limit has no file.
+fn enable(folder: &Folder, group: &Group) -> Result<Option<String>> {
+    let mut missing = missing_controllers(folder, group)?;
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let mut refused = Vec::new();
+    let above: Vec<&Path> =
+        folder.path().ancestors().skip(1).take_while(|p| p.starts_with(&group.mountpoint)).collect();
+    for parent in above.into_iter().rev() {
+        let parent = Folder::open(parent)?;
+        let all: Vec<String> = missing.iter().map(|c| format!("+{c}")).collect();
+        if parent.write(SUBTREE_CONTROL, &all.join(" ")).is_ok() {
+            continue;
+        }
+        // All or nothing: one that cannot be had (cpu with real-time processes around) would keep
+        // the others away.
+        for controller in &all {
+            if let Err(error) = parent.write(SUBTREE_CONTROL, controller) {
+                refused.push(error.to_string());
+            }
+        }
+    }
+    missing = missing_controllers(folder, group)?;
+    let why = || format!("controller {} not available here ({})", missing.join(", "), refused.join("; "));
+    Ok((!missing.is_empty()).then(why))
+}
+
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
+
+fn missing_controllers(folder: &Folder, group: &Group) -> Result<Vec<String>> {
+    let there = folder.read("cgroup.controllers")?;
+    let is_there = |c: &&String| !there.split_ascii_whitespace().any(|t| t == c.as_str());
+    Ok(group.enable.iter().filter(is_there).cloned().collect())
+}
+
+fn run_steps(folder: &Folder, steps: &[Step], is_new: bool) -> Result<()> {
+    let mut postponed: Option<&Write> = None;
+    let mut writer = Writer { folder, open: None };
+    for step in steps {
+        match step {
+            Step::Write(write) if write.default && is_new => {}
+            Step::Write(write) => match (writer.set(write), postponed.take()) {
+                (Err(error), None) if write.after_next && error.errno() == Some(Errno::EINVAL) => {
+                    postponed = Some(write);
+                }
+                (result, earlier) => {
+                    result?;
+                    earlier.map_or(Ok(()), |earlier| writer.set(earlier))?;
+                }
+            },
+            Step::CheckUsage { limit, swap } if !is_new => check_usage(folder, *limit, *swap)?,
+            Step::CheckUsage { .. } => {}
+            Step::Devices(program) => filter_devices(folder, program, is_new)?,
+        }
+    }
+    // Nothing came after it that could have helped: let the kernel say once more why not.
+    postponed.map_or(Ok(()), |write| writer.set(write))
+}
+
+/// Keeps the last file open: device rules are a dozen writes to the same one.
+struct Writer<'a> {
+    folder: &'a Folder,
+    open: Option<(&'a str, OwnedFd)>,
+}
+
+impl<'a> Writer<'a> {
+    fn set(&mut self, write: &'a Write) -> Result<()> {
+        match self.try_set(&write.file, &write.value) {
+            Err(Errno::ENOENT) if write.may_lack => Ok(()),
+            other => other.map_err(|errno| Error::Cgroup {
+                file: self.folder.path().join(&*write.file),
+                value: write.value.clone(),
+                errno,
+            }),
+        }
+    }
+
+    fn try_set(&mut self, file: &'a str, value: &str) -> nix::Result<()> {
+        let fd = match self.open.take().filter(|(open, _)| *open == file) {
+            Some((_, fd)) => fd,
+            None => self.folder.open_to_write(file)?,
+        };
+        let (_, fd) = self.open.insert((file, fd));
+        write_once(fd.as_fd(), value)
+    }
+}
+
+fn check_usage(folder: &Folder, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
+    let Some(text) = folder.read_if_there("memory.current")? else { return Ok(()) };
+    let Ok(usage) = text.trim_end().parse::<i64>() else { return Ok(()) };
+    for (limit, what) in [(swap, "memory+swap limit"), (limit, "memory limit")] {
+        if let Some(limit) = limit.filter(|&l| l <= usage) {
+            return Err(Error::Host {
+                what: format!("rejecting {what} {limit} <= usage {usage}"),
+                why: folder.path().display().to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts our filter in the place of those that are attached: a new cgroup has none.
+fn filter_devices(folder: &Folder, program: &[bpf::Instruction], is_new: bool) -> Result<()> {
+    let failed = |what: &'static str| {
+        move |errno| Error::sys(format!("{what} device filter of"), folder.path().display(), errno)
+    };
+    let mut ids = [0; 64];
+    let old = match is_new {
+        true => &[][..],
+        false => bpf::device_programs(folder.fd(), &mut ids).map_err(failed("query the"))?,
+    };
+    let old: Vec<OwnedFd> = old
+        .iter()
+        .map(|&id| bpf::program_by_id(id))
+        .collect::<nix::Result<_>>()
+        .map_err(failed("open the"))?;
+    let program = bpf::load_device_program(program).map_err(failed("load the"))?;
+    let (first, others) = (old.first().map(AsFd::as_fd), old.iter().skip(1));
+    bpf::attach_device_program(folder.fd(), program.as_fd(), first).map_err(failed("attach the"))?;
+    for other in others {
+        bpf::detach_device_program(folder.fd(), other.as_fd()).map_err(failed("detach an old"))?;
+    }
+    Ok(())
+}
+
+/// On v1 a new cpuset has neither processors nor memory, and nobody can enter it: it takes those of
+/// the folder above, where the configuration says nothing. The folders above need them in any case:
+/// a cpuset can only be given what its parent has.
+fn inherit_cpuset(folder: &Folder, group: &Group, is_new: bool) -> Result<()> {
+    let Some(parent) = folder.path().parent().filter(|p| p.starts_with(&group.mountpoint)) else {
+        return Ok(());
+    };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let above = filled(parent, &group.mountpoint, file)?;
+        let given = |step: &Step| matches!(step, Step::Write(write) if write.file == file);
+        if !group.steps.iter().any(given) && (is_new || folder.read_value(file)?.is_empty()) {
+            folder.write(file, &above)?;
+        }
+    }
+    Ok(())
+}
+
+/// The value of a folder above; an empty one is filled from its own parent first.
+fn filled(path: &Path, mountpoint: &Path, file: &str) -> Result<String> {
+    let folder = Folder::open(path)?;
+    let value = folder.read_value(file)?;
+    match path.parent().filter(|parent| value.is_empty() && parent.starts_with(mountpoint)) {
+        Some(parent) => {
+            let value = filled(parent, mountpoint, file)?;
+            folder.write(file, &value)?;
+            Ok(value)
+        }
+        None => Ok(value),
+    }
+}
+
+/// The folder, and those files that the kernel says belong to whoever it is delegated to.
+fn give_to(folder: &Folder, uid: u32) -> Result<()> {
+    const LIST: &str = "/sys/kernel/cgroup/delegate";
+    let list = std::fs::read_to_string(LIST).map_err(|e| Error::io("read", Path::new(LIST), &e))?;
+    for file in list.lines().chain(["."]) {
+        match fchownat(folder.fd(), file, Some(Uid::from_raw(uid)), None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Files of controllers that are not enabled here.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => {
+                let file: PathBuf = folder.path().join(file);
+                return Err(Error::sys("chown", file.display(), errno));
+            }
+        }
+    }
+    Ok(())
+}

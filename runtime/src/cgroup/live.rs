@@ -1,0 +1,323 @@
+//! A container's cgroups after it was made, by their recorded paths: who is in them, freeze, kill,
+//! remove. A cgroup that is gone is empty, thawed and removed.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::folder::{Folder, PROCS, is_gone, rmdir};
+use super::paths::{Paths, Place};
+use crate::error::{Error, Result};
+use crate::sys::kill::kill;
+
+/// A process in an uninterruptible sleep cannot be frozen; the kernel waits for it, we do not for ever.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a killed process to leave: longer than an exit with much memory takes.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Paths {
+    /// The processes of the container; with `all` also those in cgroups that it made itself.
+    pub fn pids(&self, all: bool) -> Result<Vec<i32>> {
+        match self.counted() {
+            Some(place) if all => pids_below(&place.folder),
+            Some(place) => match Folder::open_if_there(&place.folder)? {
+                Some(folder) => pids_of(&folder),
+                None => Ok(Vec::new()),
+            },
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Nobody is in it, nor in the cgroups below.
+    pub fn is_empty(&self) -> Result<bool> {
+        if let Some(place) = self.v2.as_ref().filter(|_| self.is_unified()) {
+            return match Folder::open_if_there(&place.folder)? {
+                Some(folder) => Ok(!event(&folder, "populated 1")?),
+                None => Ok(true),
+            };
+        }
+        Ok(self.pids(true)?.is_empty())
+    }
+
+    /// One hierarchy stands for all: the device rules keep a container in that one, as runc counts.
+    fn counted(&self) -> Option<&Place> {
+        let unified = self.v2.as_ref().filter(|_| self.is_unified());
+        let v1 = || ["devices", "freezer", "pids"].iter().find_map(|c| self.v1_with(c));
+        unified.or_else(v1).or(self.v1.first())
+    }
+
+    fn freezer(&self) -> Option<&Place> {
+        self.v1_with("freezer").or(self.v2.as_ref())
+    }
+
+    fn open_freezer(&self) -> Result<Folder> {
+        let missing = || Error::Host {
+            what: "cannot toggle freezer".into(),
+            why: "cgroups not configured for container".into(),
+        };
+        Folder::open(&self.freezer().ok_or_else(missing)?.folder)
+    }
+
+    /// Stops every process of the container; returns when they stand still.
+    pub fn freeze(&self) -> Result<()> {
+        freeze(&self.open_freezer()?)
+    }
+
+    pub fn thaw(&self) -> Result<()> {
+        thaw(&self.open_freezer()?)
+    }
+
+    /// Without a freezer nothing is frozen.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some(place) = self.freezer() else { return Ok(false) };
+        match Folder::open_if_there(&place.folder)? {
+            Some(folder) => is_frozen(&folder),
+            None => Ok(false),
+        }
+    }
+
+    /// A signal for every process of the container, also those in cgroups that it made itself. After
+    /// `SIGKILL` it is thawed, whatever it was before: a frozen v1 cgroup holds the signal back.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+        let Some(place) = self.counted() else { return Ok(()) };
+        let Some(folder) = Folder::open_if_there(&place.folder)? else { return Ok(()) };
+        if signal == SIGKILL && self.is_unified() {
+            match folder.write("cgroup.kill", "1") {
+                Ok(()) => return Ok(()),
+                // Linux 5.14. EOPNOTSUPP: a threaded cgroup.
+                Err(error)
+                    if matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES | Errno::EOPNOTSUPP)) => {}
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        let was_frozen = self.is_frozen()?;
+        // Frozen, nobody can fork away from under the list. That it cannot be frozen (no freezer,
+        // a process that sleeps uninterruptibly) must not keep a signal from the others.
+        let freezer =
+            self.freezer().and_then(|p| Folder::open_if_there(&p.folder).transpose()).transpose()?;
+        let frozen = !was_frozen
+            && freezer.as_ref().is_some_and(|f| freeze_within(f, Duration::from_millis(100)).is_ok());
+        let killed = signal_each(&place.folder, signal, !frozen && !was_frozen);
+        if let Some(freezer) = freezer {
+            if signal == SIGKILL {
+                thaw_below(freezer.path())?;
+            } else if !was_frozen {
+                thaw(&freezer)?;
+            }
+        }
+        killed
+    }
+
+    /// Removes the cgroups and those that the container made below them. Goes to the end; an error
+    /// says who still is in one.
+    pub fn remove(&self) -> Result<()> {
+        // One deadline for all: who holds one v1 hierarchy holds the others too.
+        let deadline = Instant::now() + REMOVE_TIMEOUT;
+        let mut failed: Vec<Error> =
+            self.all().filter_map(|place| remove_before(deadline, &place.folder).err()).collect();
+        match failed.len() {
+            0 => Ok(()),
+            1 => Err(failed.remove(0)),
+            _ => Err(Error::Cleanup(failed)),
+        }
+    }
+}
+
+/// To each process that is found; `moving`: again while new ones appear, a few times.
+fn signal_each(folder: &Path, signal: i32, moving: bool) -> Result<()> {
+    let mut sent: Vec<i32> = Vec::new();
+    for _ in 0..if moving { 5 } else { 1 } {
+        let new: Vec<i32> = pids_below(folder)?.into_iter().filter(|pid| !sent.contains(pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for &pid in &new {
+            match kill(pid, signal) {
+                // Gone in the meantime.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(Error::sys("kill", pid, errno)),
+            }
+        }
+        sent.extend(new);
+    }
+    Ok(())
+}
+
+pub(super) fn pids_below(path: &Path) -> Result<Vec<i32>> {
+    let Some(folder) = Folder::open_if_there(path)? else { return Ok(Vec::new()) };
+    let mut pids = pids_of(&folder)?;
+    for child in folder.children()? {
+        pids.extend(pids_below(&child)?);
+    }
+    Ok(pids)
+}
+
+fn pids_of(folder: &Folder) -> Result<Vec<i32>> {
+    let text = match folder.read_if_there(PROCS) {
+        // A threaded cgroup names its threads only.
+        Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => folder.read_if_there("cgroup.threads"),
+        other => other,
+    }?;
+    // 0 stands for a process of another pid namespace, which has no number here.
+    let pids = text.unwrap_or_default();
+    Ok(pids.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect())
+}
+
+const V1_STATE: &str = "freezer.state";
+const V2_FREEZE: &str = "cgroup.freeze";
+
+pub(super) fn is_frozen(folder: &Folder) -> Result<bool> {
+    if let Some(state) = folder.read_if_there(V1_STATE)? {
+        return Ok(state.trim_end() != "THAWED");
+    }
+    Ok(folder.read_if_there(V2_FREEZE)?.is_some_and(|state| state.trim_end() == "1"))
+}
+
+fn freeze(folder: &Folder) -> Result<()> {
+    freeze_within(folder, FREEZE_TIMEOUT)
+}
+
+/// What cannot be frozen in time is left thawed.
+fn freeze_within(folder: &Folder, timeout: Duration) -> Result<()> {
+    let frozen = match folder.read_if_there(V1_STATE)? {
+        Some(_) => freeze_v1(folder, timeout),
+        None => freeze_v2(folder, timeout),
+    };
+    if frozen.is_err() {
+        thaw(folder)?;
+    }
+    frozen
+}
+
+fn freeze_v2(folder: &Folder, timeout: Duration) -> Result<()> {
+    folder.write(V2_FREEZE, "1")?;
+    let deadline = Instant::now() + timeout;
+    let events = folder.open_file(EVENTS, OFlag::O_RDONLY)?;
+    while !event(folder, "frozen 1")? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(cannot_freeze(folder));
+        }
+        // The file has an exceptional condition when one of its values has changed (kernfs_notify);
+        // woken at least every 10 ms, since it may have changed before we asked.
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        let wait = PollTimeout::from(u8::try_from(left.as_millis().clamp(1, 10)).unwrap_or(10));
+        match poll(&mut fds, wait) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::sys("poll", folder.path().join(EVENTS).display(), errno)),
+        }
+    }
+    Ok(())
+}
+
+const EVENTS: &str = "cgroup.events";
+
+fn event(folder: &Folder, line: &str) -> Result<bool> {
+    Ok(folder.read_if_there(EVENTS)?.is_some_and(|text| text.lines().any(|l| l == line)))
+}
+
+/// The state says FREEZING until everybody stands still, and a process that was just forked can slip
+/// through: writing again catches it. Thawing now and then helps one that waits for a frozen one.
+/// <https://docs.kernel.org/admin-guide/cgroup-v1/freezer-subsystem.html>
+fn freeze_v1(folder: &Folder, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut pause = Duration::from_micros(20);
+    loop {
+        folder.write(V1_STATE, "FROZEN")?;
+        match folder.read_value(V1_STATE)?.as_str() {
+            "FROZEN" => return Ok(()),
+            "FREEZING" => {}
+            other => {
+                let what = format!("unexpected state {other:?} while freezing");
+                return Err(Error::Host { what, why: folder.path().display().to_string() });
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(cannot_freeze(folder));
+        }
+        std::thread::sleep(pause);
+        if pause < Duration::from_millis(5) {
+            pause *= 2;
+        } else {
+            folder.write(V1_STATE, "THAWED")?;
+        }
+    }
+}
+
+fn cannot_freeze(folder: &Folder) -> Error {
+    Error::Host { what: "unable to freeze".into(), why: folder.path().display().to_string() }
+}
+
+fn thaw(folder: &Folder) -> Result<()> {
+    let result = match folder.read_if_there(V1_STATE)? {
+        Some(_) => folder.write(V1_STATE, "THAWED"),
+        None => folder.write(V2_FREEZE, "0"),
+    };
+    match result {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => other,
+    }
+}
+
+/// Also what the container froze itself.
+fn thaw_below(path: &Path) -> Result<()> {
+    let Some(folder) = Folder::open_if_there(path)? else { return Ok(()) };
+    thaw(&folder)?;
+    folder.children()?.iter().try_for_each(|child| thaw_below(child))
+}
+
+/// Removes a cgroup, those below it first. Waits for processes that are on their way out.
+pub(super) fn remove_folder(path: &Path) -> Result<()> {
+    remove_before(Instant::now() + REMOVE_TIMEOUT, path)
+}
+
+fn remove_before(deadline: Instant, path: &Path) -> Result<()> {
+    // Nearly always it is empty and has no children: one call.
+    match rmdir(path) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        // A read-only mount says so even of what is not there.
+        Err(_) if !path.exists() => return Ok(()),
+        Err(_) => {}
+    }
+    if let Some(folder) = Folder::open_if_there(path)? {
+        for child in folder.children()? {
+            remove_before(deadline, &child)?;
+        }
+    }
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match rmdir(path) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY) if Instant::now() < deadline => {}
+            Err(errno) => {
+                let error = Error::sys("rmdir", path.display(), errno);
+                return Err(match holder(path) {
+                    Some(who) => error.context(format!("cgroup is still held by {who}")),
+                    None => error,
+                });
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// `process 4711 (sleep), state D`: whom to look at. Best effort, for the text of an error.
+fn holder(path: &Path) -> Option<String> {
+    let pid = *pids_below(path).ok()?.first()?;
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let status = read("status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or("?", str::trim).to_owned()
+    };
+    let wchan = read("wchan");
+    let waiting = if wchan.is_empty() || wchan == "0" { String::new() } else { format!(", in {wchan}") };
+    Some(format!("process {pid} ({}), state {}{waiting}", field("Name:"), field("State:")))
+}

@@ -1,0 +1,358 @@
+//! From `cgroupsPath` and `linux.resources` to a list of folders and writes. Pure.
+
+use std::path::PathBuf;
+
+use super::devices::Policy;
+use super::paths::{Paths, Place, place};
+use super::resources::{self, Problems, Write};
+use super::{Driver, devices_bpf};
+use crate::config::id::ContainerId;
+use crate::config::{Config, Memory, Mount, Namespace, Resources};
+use crate::error::{Error, Problem, Result};
+use crate::host::{CgroupLayout, Facts, Hierarchy};
+use crate::sys::bpf::Instruction;
+
+/// What [`create`](super::create) will do, in its order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub(super) driver: Driver,
+    /// v2 is the only hierarchy.
+    pub(super) unified: bool,
+    pub(super) groups: Vec<Group>,
+}
+
+/// One cgroup of one hierarchy.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Group {
+    pub(super) place: Place,
+    pub(super) mountpoint: PathBuf,
+    /// v2: controllers that the folders above must hand down.
+    pub(super) enable: Vec<String>,
+    /// Nothing was asked of it: an unprivileged user who may not have it goes without.
+    pub(super) optional: bool,
+    /// v2: whom the folder is given to, so that the container can make cgroups of its own.
+    pub(super) owner: Option<u32>,
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    Write(Write),
+    /// `checkBeforeUpdate`: refuse a limit that is below what is used now.
+    CheckUsage {
+        limit: Option<i64>,
+        swap: Option<i64>,
+    },
+    /// v2: attach a program that decides about devices.
+    Devices(Vec<Instruction>),
+}
+
+/// Where the container's cgroups will be, and what is written into them.
+pub fn plan(id: &ContainerId, config: &Config, facts: &Facts, driver: Driver) -> Result<Plan> {
+    let resources = &config.linux.resources;
+    match driver {
+        Driver::Systemd => {
+            return Err(Error::Host {
+                what: "the systemd cgroup manager is not built yet".into(),
+                why: "run without --systemd-cgroup".into(),
+            });
+        }
+        Driver::Disabled => {
+            return match first_limit(resources) {
+                Some(limit) => Err(Error::Host {
+                    what: format!("linux.resources.{limit}"),
+                    why: "cannot set limits without cgroups".into(),
+                }),
+                None => Ok(Plan { driver, unified: false, groups: Vec::new() }),
+            };
+        }
+        Driver::Cgroupfs => {}
+    }
+    let mut builder = Builder::new(id, config, facts);
+    builder.controllers(resources)?;
+    builder.devices(resources)?;
+    builder.unified(resources)?;
+    builder.finish(config)
+}
+
+impl Plan {
+    /// Where the cgroups will be, for the record that is written before the first of them is made.
+    pub fn paths(&self) -> Paths {
+        let mut paths = Paths::none(self.driver);
+        for group in &self.groups {
+            paths.add(group.place.clone());
+        }
+        paths
+    }
+
+    /// One line for each effect.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for group in &self.groups {
+            lines.push(format!("make cgroup {}", group.place.folder.display()));
+            if !group.enable.is_empty() {
+                lines.push(format!("enable controllers {} above it", group.enable.join(" ")));
+            }
+            lines.extend(group.steps.iter().map(Step::describe));
+            if let Some(owner) = group.owner {
+                lines.push(format!("give it to user {owner}"));
+            }
+        }
+        lines
+    }
+}
+
+impl Paths {
+    pub(super) fn add(&mut self, place: Place) {
+        if place.controllers.is_empty() {
+            self.v2 = Some(place);
+        } else {
+            self.v1.push(place);
+        }
+    }
+}
+
+impl Step {
+    fn describe(&self) -> String {
+        match self {
+            Step::Write(write) => {
+                let when = if write.default { " (unless it is new)" } else { "" };
+                format!("write {} = {}{when}", write.file, write.value)
+            }
+            Step::CheckUsage { .. } => {
+                "check that no more memory is used than the limit (unless it is new)".into()
+            }
+            Step::Devices(program) => format!("attach a device filter of {} instructions", program.len()),
+        }
+    }
+}
+
+/// The first limit that is asked for, by its name in the configuration.
+fn first_limit(resources: &Resources) -> Option<&'static str> {
+    let mut ignored = Problems::new();
+    let memory = !resources::memory_v1(&resources.memory, &mut ignored).is_empty();
+    let cpu = !resources::cpu_v1(&resources.cpu, &mut ignored).is_empty();
+    let cpuset = !resources::cpuset(&resources.cpu).is_empty();
+    let pids = resources.pids_limit.is_some_and(|limit| limit >= 0);
+    [("memory", memory), ("cpu", cpu || cpuset), ("pids", pids), ("unified", !resources.unified.is_empty())]
+        .into_iter()
+        .find_map(|(name, asked)| asked.then_some(name))
+}
+
+/// The version of the hierarchy that has a controller, and which group that is.
+#[derive(Clone, Copy)]
+enum Home {
+    V1(usize),
+    V2(usize),
+}
+
+struct Builder<'a> {
+    layout: &'a CgroupLayout,
+    rootless: bool,
+    in_user_namespace: bool,
+    groups: Vec<Group>,
+    problems: Problems,
+}
+
+impl<'a> Builder<'a> {
+    fn new(id: &ContainerId, config: &Config, facts: &'a Facts) -> Self {
+        let layout = &facts.cgroup;
+        let path = config.linux.cgroups_path.as_deref().filter(|p| !p.is_empty());
+        let rootless = facts.rootless;
+        let group = |hierarchy: &Hierarchy, is_v2: bool| Group {
+            place: place(hierarchy, is_v2, layout.is_unified(), path, id.as_str()),
+            mountpoint: hierarchy.mountpoint.clone(),
+            enable: if is_v2 { hierarchy.controllers.clone() } else { Vec::new() },
+            optional: rootless && path.is_none(),
+            owner: None,
+            steps: Vec::new(),
+        };
+        let v1 = layout.v1.iter().map(|h| group(h, false));
+        let v2 = layout.v2.iter().map(|h| group(h, true));
+        Builder {
+            layout,
+            rootless,
+            in_user_namespace: facts.in_user_namespace,
+            groups: v1.chain(v2).collect(),
+            problems: Problems::new(),
+        }
+    }
+
+    /// A hybrid host has each controller in one hierarchy only, v1's or v2's: look in both.
+    fn home(&self, controller: &str) -> Option<Home> {
+        let has = |h: &Hierarchy| h.controllers.iter().any(|c| c == controller);
+        match self.layout.v1.iter().position(has) {
+            Some(index) => Some(Home::V1(index)),
+            None => self.layout.v2.as_ref().filter(|h| has(h)).map(|_| self.v2()),
+        }
+    }
+
+    fn v2(&self) -> Home {
+        Home::V2(self.layout.v1.len())
+    }
+
+    fn add(&mut self, home: Home, writes: impl IntoIterator<Item = Step>) {
+        let (Home::V1(index) | Home::V2(index)) = home;
+        self.groups[index].steps.extend(writes);
+    }
+
+    fn controllers(&mut self, resources: &Resources) -> Result<()> {
+        let Resources { memory, cpu, pids_limit, .. } = resources;
+        type Writes<'b> = &'b dyn Fn(&mut Problems) -> Vec<Write>;
+        let table: [(&str, Writes, Writes); 4] = [
+            ("memory", &|p| resources::memory_v1(memory, p), &|p| resources::memory_v2(memory, p)),
+            ("cpu", &|p| resources::cpu_v1(cpu, p), &|p| resources::cpu_v2(cpu, p)),
+            ("cpuset", &|_| resources::cpuset(cpu), &|_| resources::cpuset(cpu)),
+            ("pids", &|_| resources::pids(*pids_limit), &|_| resources::pids(*pids_limit)),
+        ];
+        for (controller, v1, v2) in table {
+            let home = self.home(controller);
+            let on_v2 = matches!(home, Some(Home::V2(_))) || home.is_none() && self.layout.is_unified();
+            let before = self.problems.len();
+            let writes = if on_v2 { v2(&mut self.problems) } else { v1(&mut self.problems) };
+            // Without the controller there is no limit; only that one is asked for is an error.
+            let Some(home) = home else {
+                if writes.iter().any(|w| !w.default) || self.problems.len() > before {
+                    return Err(self.missing(controller));
+                }
+                continue;
+            };
+            if controller == "memory" && on_v2 {
+                self.add(home, check_usage(memory));
+            }
+            self.add(home, writes.into_iter().map(Step::Write));
+        }
+        Ok(())
+    }
+
+    fn missing(&self, controller: &str) -> Error {
+        let why = match &self.layout.v2 {
+            Some(v2) if self.layout.is_unified() => {
+                let file = v2.mountpoint.join("cgroup.controllers");
+                format!("the {controller} controller is not available: {} does not list it", file.display())
+            }
+            _ => format!("the {controller} controller is not mounted on this host"),
+        };
+        Error::Host { what: format!("cannot set {controller} limit"), why }
+    }
+
+    fn devices(&mut self, resources: &Resources) -> Result<()> {
+        let policy = Policy::new(&resources.devices, &mut self.problems);
+        // The kernel lets nobody in a user namespace change device rules or load such a program;
+        // and who is there can make no device node anyway.
+        if self.in_user_namespace {
+            return Ok(());
+        }
+        match self.home("devices") {
+            Some(home) => self.add(home, policy.writes().into_iter().map(Step::Write)),
+            None if self.layout.v2.is_some() => {
+                // Loading needs CAP_SYS_ADMIN of the host, which an unprivileged user has not.
+                if !policy.allows_everything() && !self.rootless {
+                    self.add(self.v2(), [Step::Devices(devices_bpf::compile(&policy))]);
+                }
+            }
+            None if policy.allows_everything() || self.rootless => {}
+            None => {
+                let what = "cannot restrict devices".into();
+                return Err(Error::Host { what, why: "the devices controller is not mounted".into() });
+            }
+        }
+        Ok(())
+    }
+
+    fn unified(&mut self, resources: &Resources) -> Result<()> {
+        if resources.unified.is_empty() {
+            return Ok(());
+        }
+        if !self.layout.is_unified() {
+            return Err(Error::Host {
+                what: "linux.resources.unified".into(),
+                why: "invalid configuration: cannot use unified on cgroup v1".into(),
+            });
+        }
+        for (file, value) in &resources.unified {
+            let mut refuse = |what: String| {
+                // RFC 6901: "/" in a key is "~1".
+                let key = file.replace('~', "~0").replace('/', "~1");
+                self.problems.push(Problem { pointer: format!("/linux/resources/unified/{key}"), what });
+            };
+            match file.split_once('.') {
+                _ if file.contains('/') => {
+                    refuse(format!("unified resource {file:?} must be a file name (no slashes)"));
+                }
+                None => refuse(format!("unified resource {file:?} must be in the form CONTROLLER.PARAMETER")),
+                Some((controller, _)) if controller != "cgroup" && self.home(controller).is_none() => {
+                    return Err(Error::Host {
+                        what: format!("unified resource {file:?} can't be set"),
+                        why: format!("controller {controller:?} not available"),
+                    });
+                }
+                // Files with many keys (io.max) take one line at a time.
+                Some(_) => {
+                    let lines = value.split('\n').filter(|line| !line.is_empty());
+                    let writes: Vec<_> =
+                        lines.map(|line| Step::Write(Write::new(file.clone(), line))).collect();
+                    self.add(self.v2(), writes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, config: &Config) -> Result<Plan> {
+        if !self.problems.is_empty() {
+            return Err(Error::Config { file: "config.json".into(), problems: self.problems });
+        }
+        let unified = self.layout.is_unified();
+        for group in &mut self.groups {
+            let asked = |step: &Step| match step {
+                // Rules for devices are always there; whoever may not have a cgroup cannot open
+                // more devices by that.
+                Step::Write(write) => !write.default && !write.file.starts_with("devices."),
+                Step::CheckUsage { .. } => true,
+                Step::Devices(_) => false,
+            };
+            group.optional &= !group.steps.iter().any(asked);
+            if unified {
+                group.owner = owner(config);
+            } else if group.steps.is_empty() {
+                // On a hybrid host v2 is there for its bare tree: what the host hands down in it is
+                // the host's affair unless we need it.
+                group.enable.clear();
+            }
+        }
+        Ok(Plan { driver: Driver::Cgroupfs, unified, groups: self.groups })
+    }
+}
+
+fn check_usage(memory: &Memory) -> Option<Step> {
+    let positive = |value: Option<i64>| value.filter(|&v| v > 0);
+    let (limit, swap) = (positive(memory.limit), positive(memory.swap));
+    let asked = memory.check_before_update == Some(true) && (limit.is_some() || swap.is_some());
+    asked.then_some(Step::CheckUsage { limit, swap })
+}
+
+/// The user that the cgroup is given to: with a cgroup namespace of its own and a writable cgroup
+/// mount the container is meant to make cgroups itself (systemd in a container). The specification
+/// says so: config-linux.md, "Cgroup ownership".
+fn owner(config: &Config) -> Option<u32> {
+    let writable = |mount: &Mount| {
+        let is_cgroup = mount.kind.as_ref().is_some_and(|k| k.as_bytes().starts_with(b"cgroup"));
+        let read_only = mount.options.iter().rev().find(|o| *o == "ro" || *o == "rw");
+        is_cgroup
+            && mount.destination.as_bytes() == b"/sys/fs/cgroup"
+            && read_only.is_none_or(|option| option == "rw")
+    };
+    if config.linux.namespaces.cgroup != Namespace::New || !config.mounts.iter().any(writable) {
+        return None;
+    }
+    let uid = config.process.user.uid;
+    let host = match &config.linux.namespaces.user {
+        Namespace::Inherit => Some(uid),
+        _ => config.linux.uid_mappings.iter().find_map(|map| {
+            let offset = uid.checked_sub(map.container_id).filter(|&o| o < map.size)?;
+            map.host_id.checked_add(offset)
+        }),
+    };
+    host.filter(|&uid| uid != 0)
+}

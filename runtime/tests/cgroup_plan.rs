@@ -1,0 +1,231 @@
+//! What is planned for a container's cgroups, on hosts that are written down here.
+#![allow(clippy::unwrap_used)]
+
+#[path = "cgroup/config.rs"]
+mod config;
+
+use std::path::PathBuf;
+
+use config::config;
+use tare::cgroup::{self, Driver, Paths};
+use tare::config::id::ContainerId;
+use tare::config::{Config, DeviceRule, IdMapping, Mount, Namespace, Resources};
+use tare::host::{CgroupLayout, Facts, Hierarchy};
+
+fn facts(cgroup: CgroupLayout) -> Facts {
+    Facts {
+        kernel: (6, 6),
+        euid: 0,
+        egid: 0,
+        capabilities: u64::MAX,
+        last_capability: 40,
+        in_user_namespace: false,
+        rootless: false,
+        apparmor: false,
+        selinux: false,
+        cgroup,
+        newuidmap: None,
+        newgidmap: None,
+        setgroups_denied: false,
+        full_mounts: Vec::new(),
+    }
+}
+
+fn hierarchy(controllers: &[&str], mountpoint: &str) -> Hierarchy {
+    Hierarchy {
+        controllers: controllers.iter().map(|&c| c.to_owned()).collect(),
+        mountpoint: mountpoint.into(),
+        mount_root: "/".into(),
+        own: "/own/scope".into(),
+    }
+}
+
+fn v1() -> CgroupLayout {
+    let folders = [
+        (&["cpu", "cpuacct"][..], "/cg/cpu,cpuacct"),
+        (&["memory"], "/cg/memory"),
+        (&["devices"], "/cg/devices"),
+        (&["name=systemd"], "/cg/systemd"),
+    ];
+    CgroupLayout { v1: folders.iter().map(|(c, m)| hierarchy(c, m)).collect(), v2: None }
+}
+
+fn v2() -> CgroupLayout {
+    CgroupLayout { v1: vec![], v2: Some(hierarchy(&["cpu", "memory", "pids"], "/cg")) }
+}
+
+/// Everything is allowed: no device rules, so that the plan is about the rest.
+fn resources() -> Resources {
+    let all = DeviceRule {
+        allow: true,
+        kind: None,
+        major: None,
+        minor: None,
+        read: true,
+        write: true,
+        mknod: true,
+    };
+    Resources { devices: vec![all], ..Resources::default() }
+}
+
+fn limited() -> Resources {
+    let mut resources = resources();
+    resources.memory.limit = Some(1000);
+    resources.memory.swap = Some(3000);
+    resources.cpu.quota = Some(50_000);
+    resources
+}
+
+fn describe(config: &Config, facts: &Facts) -> Result<Vec<String>, String> {
+    let id = ContainerId::new("box").unwrap();
+    cgroup::plan(&id, config, facts, Driver::Cgroupfs).map(|plan| plan.describe()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn limits_on_v1_and_v2() {
+    let config = config(Some("/a".into()), limited());
+    assert_eq!(
+        describe(&config, &facts(v1())).unwrap(),
+        [
+            "make cgroup /cg/cpu,cpuacct/a",
+            "write cpu.cfs_quota_us = 50000",
+            "make cgroup /cg/memory/a",
+            "write memory.limit_in_bytes = 1000",
+            "write memory.memsw.limit_in_bytes = 3000",
+            "make cgroup /cg/devices/a",
+            "write devices.allow = a (unless it is new)",
+            "make cgroup /cg/systemd/a",
+        ]
+    );
+    assert_eq!(
+        describe(&config, &facts(v2())).unwrap(),
+        [
+            "make cgroup /cg/a",
+            "enable controllers cpu memory pids above it",
+            "write memory.swap.max = 2000",
+            "write memory.max = 1000",
+            "write cpu.max = 50000 100000",
+        ]
+    );
+}
+
+#[test]
+fn on_a_hybrid_host_each_controller_is_where_it_is() {
+    let mut layout = v1();
+    layout.v1.remove(1);
+    layout.v2 = Some(hierarchy(&["memory"], "/cg/unified"));
+    let lines = describe(&config(None, limited()), &facts(layout.clone())).unwrap();
+    assert!(lines.contains(&"write cpu.cfs_quota_us = 50000".to_owned()), "{lines:?}");
+    assert_eq!(
+        lines[lines.len() - 4..],
+        [
+            "make cgroup /cg/unified/own/scope/box",
+            "enable controllers memory above it",
+            "write memory.swap.max = 2000",
+            "write memory.max = 1000",
+        ]
+    );
+    // Without a wish for v2 its controllers stay as the host has them.
+    let lines = describe(&config(None, resources()), &facts(layout)).unwrap();
+    assert_eq!(lines[lines.len() - 1], "make cgroup /cg/unified/own/scope/box");
+}
+
+#[test]
+fn devices_on_v2_are_a_program() {
+    let config = config(None, Resources::default());
+    let lines = describe(&config, &facts(v2())).unwrap();
+    assert_eq!(lines[0], "make cgroup /cg/own/box");
+    assert!(lines[2].starts_with("attach a device filter of "), "{lines:?}");
+    // Whoever is in a user namespace may not load one, and can make no device node.
+    let inside = Facts { in_user_namespace: true, ..facts(v2()) };
+    assert_eq!(describe(&config, &inside).unwrap().len(), 2);
+}
+
+#[test]
+fn what_the_host_has_not_is_an_error_that_names_it() {
+    let mut tasks = resources();
+    tasks.pids_limit = Some(5);
+    let mut files = resources();
+    files.unified.insert("misc.max".into(), "1".into());
+    let mut weird = resources();
+    weird.unified.insert("a/b".into(), "1".into());
+    weird.unified.insert("nodot".into(), "1".into());
+    let mut no_limit = resources();
+    no_limit.pids_limit = Some(-1);
+    let bare = CgroupLayout::default;
+    for (resources, layout, expected) in [
+        (tasks.clone(), v1(), "cannot set pids limit: the pids controller is not mounted on this host"),
+        (limited(), bare(), "cannot set memory limit: the memory controller is not mounted on this host"),
+        (Resources::default(), bare(), "cannot restrict devices: the devices controller is not mounted"),
+        (
+            files.clone(),
+            v2(),
+            "unified resource \"misc.max\" can't be set: controller \"misc\" not available",
+        ),
+        (files, v1(), "linux.resources.unified: invalid configuration: cannot use unified on cgroup v1"),
+        (
+            weird,
+            v2(),
+            "config.json /linux/resources/unified/a~1b: unified resource \"a/b\" must be a file name (no slashes); \
+             config.json /linux/resources/unified/nodot: unified resource \"nodot\" must be in the form CONTROLLER.PARAMETER",
+        ),
+        (no_limit, v1(), ""),
+    ] {
+        let answer = describe(&config(None, resources), &facts(layout));
+        assert_eq!(answer.err().unwrap_or_default(), expected);
+    }
+    let mut few = v2();
+    few.v2.as_mut().unwrap().controllers.pop();
+    let answer = describe(&config(None, tasks), &facts(few)).unwrap_err();
+    assert_eq!(
+        answer,
+        "cannot set pids limit: the pids controller is not available: /cg/cgroup.controllers does not list it"
+    );
+}
+
+#[test]
+fn other_drivers() {
+    let id = ContainerId::new("box").unwrap();
+    let plan = |resources, driver| cgroup::plan(&id, &config(None, resources), &facts(v2()), driver);
+    let disabled = plan(Resources::default(), Driver::Disabled).unwrap();
+    assert_eq!(disabled.describe(), [""; 0]);
+    assert_eq!(disabled.paths(), Paths { driver: Driver::Disabled, v1: vec![], v2: None });
+    let error = plan(limited(), Driver::Disabled).unwrap_err().to_string();
+    assert_eq!(error, "linux.resources.memory: cannot set limits without cgroups");
+    let error = plan(resources(), Driver::Systemd).unwrap_err().to_string();
+    assert_eq!(error, "the systemd cgroup manager is not built yet: run without --systemd-cgroup");
+}
+
+#[test]
+fn a_container_that_may_make_cgroups_owns_its_own() {
+    let mut config = config(None, resources());
+    config.linux.namespaces.cgroup = Namespace::New;
+    config.linux.namespaces.user = Namespace::New;
+    config.linux.uid_mappings = vec![IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
+    config.process.user.uid = 7;
+    let mount = |options: &[&str]| Mount {
+        destination: c"/sys/fs/cgroup".into(),
+        source: Some(c"cgroup".into()),
+        kind: Some(c"cgroup".into()),
+        options: options.iter().map(|&o| o.to_owned()).collect(),
+        uid_mappings: vec![],
+        gid_mappings: vec![],
+    };
+    for (options, given) in [(&["nosuid", "ro"][..], false), (&["ro", "rw"], true), (&["nosuid"], true)] {
+        config.mounts = vec![mount(options)];
+        let lines = describe(&config, &facts(v2())).unwrap();
+        assert_eq!(lines.contains(&"give it to user 100007".to_owned()), given, "{options:?}");
+    }
+    config.linux.namespaces.cgroup = Namespace::Inherit;
+    assert!(!describe(&config, &facts(v2())).unwrap().iter().any(|l| l.starts_with("give")));
+}
+
+#[test]
+fn paths_come_back_from_a_state_file() {
+    let id = ContainerId::new("box").unwrap();
+    let plan = cgroup::plan(&id, &config(None, resources()), &facts(v1()), Driver::Cgroupfs).unwrap();
+    let text = serde_json::to_string(&plan.paths()).unwrap();
+    assert_eq!(serde_json::from_str::<Paths>(&text).unwrap(), plan.paths());
+    assert_eq!(plan.paths().v1[0].folder, PathBuf::from("/cg/cpu,cpuacct/own/scope/box"));
+    assert!(!plan.paths().is_unified());
+}
