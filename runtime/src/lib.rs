@@ -13,3 +13,4 @@ pub mod config;
 pub mod host;
 // 3: one thing each, none knows another
 pub mod cgroup;
+pub mod seccomp;

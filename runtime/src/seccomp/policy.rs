@@ -1,0 +1,305 @@
+//! The profile in the kernel's terms: for each ABI its syscalls by number, each with an action or
+//! with ordered rules. Which of several rules wins is libseccomp's decision (`src/db.c`), which
+//! engines' profiles were written against.
+
+use super::{Arch, names};
+use crate::config::{ArgOperator, ArgTest, Seccomp, SeccompAction, SyscallRule};
+use crate::error::Problem;
+
+/// A filter's return value: action in the high half, data in the low one (`seccomp(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Action(pub(super) u32);
+
+impl Action {
+    pub(super) const KILL_THREAD: Action = Action(libc::SECCOMP_RET_KILL_THREAD);
+    pub(super) const ENOSYS: Action = Action(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+
+    /// The kernel's own order when several filters disagree: the lower signed value wins.
+    fn is_stricter_than(self, other: Action) -> bool {
+        self.0.cast_signed() < other.0.cast_signed()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) default: Action,
+    /// The host's own first.
+    pub(super) abis: Vec<Abi>,
+    pub(super) flags: libc::c_ulong,
+    pub(super) warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Abi {
+    pub(super) arch: Arch,
+    /// By number, ascending, each once.
+    pub(super) syscalls: Vec<(u32, Verdict)>,
+    /// Numbers above this one, if not in `syscalls`, are unknown to the profile's author.
+    pub(super) newest: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Always(Action),
+    /// The first rule that matches, else the default action.
+    Rules(Vec<Rule>),
+}
+
+/// All tests must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) tests: Vec<Test>,
+    pub(super) action: Action,
+}
+
+/// `(argument & mask) operator value`, unsigned. A mask without high half looks at the low one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Test {
+    pub(super) index: u8,
+    pub(super) operator: ArgOperator,
+    pub(super) mask: u64,
+    pub(super) value: u64,
+    /// The ABI's arguments have 64 bits.
+    pub(super) wide: bool,
+}
+
+impl Policy {
+    pub(super) fn new(seccomp: &Seccomp, host: Arch) -> Result<Policy, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut warnings = Vec::new();
+        not_built_yet(seccomp, &mut problems);
+        let flags = flags(&seccomp.flags, &mut problems);
+        let default = action(seccomp.default_action, seccomp.default_errno_ret).unwrap_or_else(|what| {
+            problems.push(problem(pointer_of_default(seccomp), what));
+            Action::KILL_THREAD
+        });
+        let actions = seccomp.syscalls.iter().enumerate().map(|(i, rule)| {
+            for (j, name) in rule.names.iter().enumerate() {
+                if name.is_empty() {
+                    problems.push(problem(format!("syscalls/{i}/names/{j}"), "a syscall needs a name"));
+                }
+            }
+            action(rule.action, rule.errno_ret).unwrap_or_else(|what| {
+                let key = if rule.action == SeccompAction::Notify { "action" } else { "errnoRet" };
+                problems.push(problem(format!("syscalls/{i}/{key}"), what));
+                default
+            })
+        });
+        let actions: Vec<Action> = actions.collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+
+        let answers_enosys = !permits(seccomp.default_action);
+        let mut abis = Vec::new();
+        for arch in architectures(&seccomp.architectures, host, &mut warnings) {
+            let (found, newest) = numbered_rules(arch, &seccomp.syscalls, &actions, default);
+            let newest = newest.filter(|_| answers_enosys);
+            let mut syscalls = decide(found, &mut warnings);
+            // A rule with the default action is no rule, but its syscall is known.
+            if let Some(number) = newest
+                && let Err(at) = syscalls.binary_search_by_key(&number, |(n, _)| *n)
+            {
+                syscalls.insert(at, (number, Verdict::Always(default)));
+            }
+            abis.push(Abi { arch, syscalls, newest });
+        }
+        warn_of_unknown_names(&seccomp.syscalls, &mut warnings);
+        Ok(Policy { default, abis, flags, warnings })
+    }
+}
+
+fn problem(below: impl AsRef<str>, what: impl Into<String>) -> Problem {
+    Problem { pointer: format!("/linux/seccomp/{}", below.as_ref()), what: what.into() }
+}
+
+fn pointer_of_default(seccomp: &Seccomp) -> &'static str {
+    if seccomp.default_action == SeccompAction::Notify { "defaultAction" } else { "defaultErrnoRet" }
+}
+
+/// User notification: the child would have to hand over the listener before it can go on.
+fn not_built_yet(seccomp: &Seccomp, problems: &mut Vec<Problem>) {
+    if seccomp.listener_path.is_some() {
+        problems.push(problem("listenerPath", "a seccomp listener is not built yet"));
+    }
+    if seccomp.listener_metadata.is_some() {
+        problems.push(problem("listenerMetadata", "a seccomp listener is not built yet"));
+    }
+}
+
+fn flags(names: &[String], problems: &mut Vec<Problem>) -> libc::c_ulong {
+    if names.is_empty() {
+        // runc's default (libcontainer/specconv): without it, kernels before 5.16 turn off
+        // speculative store bypass for every process with a filter, which costs it speed.
+        return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    }
+    let mut flags = 0;
+    for (i, name) in names.iter().enumerate() {
+        match name.as_str() {
+            // Filters of all threads alike: there is one thread, and runc leaves it out too.
+            "SECCOMP_FILTER_FLAG_TSYNC" => {}
+            "SECCOMP_FILTER_FLAG_LOG" => flags |= libc::SECCOMP_FILTER_FLAG_LOG,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => flags |= libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+                problems.push(problem(format!("flags/{i}"), format!("{name} is not built yet")));
+            }
+            _ => problems.push(problem(format!("flags/{i}"), format!("{name:?} is not a flag"))),
+        }
+    }
+    flags
+}
+
+/// EPERM is the specification's default for `errnoRet`, and runc's also for `SCMP_ACT_TRACE`.
+fn action(action: SeccompAction, errno: Option<u32>) -> Result<Action, String> {
+    let data = || match errno.unwrap_or(libc::EPERM as u32) {
+        data @ 0..=0xffff => Ok(data),
+        data => Err(format!("{data} is more than the 16 bits that an action can carry")),
+    };
+    Ok(Action(match action {
+        SeccompAction::KillThread => libc::SECCOMP_RET_KILL_THREAD,
+        SeccompAction::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        SeccompAction::Trap => libc::SECCOMP_RET_TRAP,
+        SeccompAction::Errno => libc::SECCOMP_RET_ERRNO | data()?,
+        SeccompAction::Trace => libc::SECCOMP_RET_TRACE | data()?,
+        SeccompAction::Log => libc::SECCOMP_RET_LOG,
+        SeccompAction::Allow => libc::SECCOMP_RET_ALLOW,
+        SeccompAction::Notify => return Err("SCMP_ACT_NOTIFY is not built yet".into()),
+    }))
+}
+
+/// The host's ABI is always in the filter, as with libseccomp.
+fn architectures(names: &[String], host: Arch, warnings: &mut Vec<String>) -> Vec<Arch> {
+    let mut found = vec![host];
+    for name in names {
+        match Arch::from_scmp(name).filter(|arch| host.family().contains(arch)) {
+            Some(arch) if found.contains(&arch) => {}
+            Some(arch) => found.push(arch),
+            None => warnings.push(format!("seccomp: {name} does not occur on this machine")),
+        }
+    }
+    found
+}
+
+/// Such a default lets a syscall that the profile does not know pass, so it is not answered.
+fn permits(action: SeccompAction) -> bool {
+    matches!(action, SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace)
+}
+
+/// The rules that differ from the default, by number, in the profile's order; and the newest
+/// syscall that the profile names at all.
+///
+/// runc's rule: a syscall newer than that one gets ENOSYS and not the default action. C libraries
+/// fall back to an older call on ENOSYS, not on EPERM.
+/// (libcontainer/seccomp/patchbpf, opencontainers/runc#2750)
+fn numbered_rules(
+    arch: Arch,
+    rules: &[SyscallRule],
+    actions: &[Action],
+    default: Action,
+) -> (Vec<(u32, Rule)>, Option<u32>) {
+    // ARM's private calls (cacheflush …) lie far above all others and say nothing about age.
+    let newest_possible = if arch == Arch::Arm { 0xe_ffff } else { u32::MAX };
+    let mut found = Vec::with_capacity(512);
+    let mut newest = 0;
+    for (rule, &action) in rules.iter().zip(actions) {
+        let alternatives = alternatives(arch, &rule.args);
+        for name in &rule.names {
+            let number = names::number(arch, name);
+            newest = number.filter(|&n| n <= newest_possible).map_or(newest, |n| newest.max(n));
+            if action == default {
+                continue;
+            }
+            let multiplexed = names::multiplexed(arch, name);
+            for tests in &alternatives {
+                found.extend(number.map(|n| (n, Rule { tests: tests.clone(), action })));
+                found.extend(
+                    multiplexed
+                        .map(|(n, call)| (n, Rule { tests: through_multiplexer(call, tests), action })),
+                );
+            }
+        }
+    }
+    (found, (newest != 0).then_some(newest))
+}
+
+/// The conditions of a rule, each sorted by argument. Several conditions on the same argument are
+/// alternatives, not a conjunction: so runc reads them, to keep profiles of its early days working.
+fn alternatives(arch: Arch, args: &[ArgTest]) -> Vec<Vec<Test>> {
+    let repeated = args.iter().enumerate().any(|(i, a)| args[..i].iter().any(|b| a.index == b.index));
+    let tests = args.iter().filter_map(|arg| Test::new(arch, arg));
+    if repeated {
+        return args.iter().map(|arg| Test::new(arch, arg).into_iter().collect()).collect();
+    }
+    let mut tests: Vec<Test> = tests.collect();
+    tests.sort_by_key(|t| t.index);
+    vec![tests]
+}
+
+impl Test {
+    /// `None` when it always holds.
+    fn new(arch: Arch, arg: &ArgTest) -> Option<Test> {
+        let (mask, value) = match arg.operator {
+            ArgOperator::MaskedEqual => (arg.value, arg.value_two),
+            _ => (u64::MAX, arg.value),
+        };
+        let wide = arch.is_64_bit();
+        let mask = if wide { mask } else { mask & u64::from(u32::MAX) };
+        let (index, operator) = (arg.index, arg.operator);
+        (mask != 0).then_some(Test { index, operator, mask, value: value & mask, wide })
+    }
+}
+
+/// The multiplexer takes a pointer to the call's arguments, which a filter cannot follow: the first
+/// test is for the call, the others stay as libseccomp leaves them.
+fn through_multiplexer(call: u64, tests: &[Test]) -> Vec<Test> {
+    let mask = u64::from(u32::MAX);
+    let first = Test { index: 0, operator: ArgOperator::Equal, mask, value: call, wide: false };
+    std::iter::once(first).chain(tests.iter().copied().filter(|t| t.index != 0)).collect()
+}
+
+/// One verdict for each number.
+fn decide(mut found: Vec<(u32, Rule)>, warnings: &mut Vec<String>) -> Vec<(u32, Verdict)> {
+    // Stable: rules of one syscall stay in the profile's order.
+    found.sort_by_key(|(number, _)| *number);
+    let mut decided: Vec<(u32, Verdict)> = Vec::with_capacity(found.len());
+    for (number, rule) in found {
+        match decided.last_mut().filter(|(last, _)| *last == number) {
+            None => decided.push((number, Verdict::from(rule))),
+            // A rule without conditions is the last word, and the first of them.
+            Some((_, Verdict::Always(_))) => {}
+            Some((_, verdict)) if rule.tests.is_empty() => *verdict = Verdict::Always(rule.action),
+            Some((_, Verdict::Rules(rules))) => insert(number, rules, rule, warnings),
+        }
+    }
+    decided
+}
+
+impl From<Rule> for Verdict {
+    fn from(rule: Rule) -> Verdict {
+        if rule.tests.is_empty() { Verdict::Always(rule.action) } else { Verdict::Rules(vec![rule]) }
+    }
+}
+
+fn insert(number: u32, rules: &mut Vec<Rule>, rule: Rule, warnings: &mut Vec<String>) {
+    if let Some(same) = rules.iter_mut().find(|r| r.tests == rule.tests) {
+        // runc refuses this with "file exists" from libseccomp; the safe reading starts the container.
+        if same.action != rule.action {
+            warnings.push(format!("seccomp: two actions for syscall {number} with the same arguments"));
+        }
+        if rule.action.is_stricter_than(same.action) {
+            same.action = rule.action;
+        }
+        return;
+    }
+    let at = super::precedence::position(rules, &rule);
+    rules.insert(at, rule);
+}
+
+fn warn_of_unknown_names(rules: &[SyscallRule], warnings: &mut Vec<String>) {
+    let known = |name: &str| {
+        Arch::ALL.iter().any(|&a| names::number(a, name).is_some() || names::multiplexed(a, name).is_some())
+    };
+    for name in rules.iter().flat_map(|rule| &rule.names).filter(|name| !known(name)) {
+        warnings.push(format!("seccomp: unknown syscall {name:?} ignored"));
+    }
+}
