@@ -13,4 +13,9 @@ pub mod config;
 pub mod host;
 // 3: one thing each, none knows another
 pub mod cgroup;
+pub mod hooks;
+pub mod limits;
+pub mod namespace;
+pub mod privilege;
 pub mod seccomp;
+pub mod terminal;
