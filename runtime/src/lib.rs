@@ -17,5 +17,10 @@ pub mod hooks;
 pub mod limits;
 pub mod namespace;
 pub mod privilege;
+pub mod rootfs;
 pub mod seccomp;
 pub mod terminal;
+// 4
+pub mod plan;
+// 5
+pub mod process;

@@ -1,0 +1,61 @@
+//! The steps of a process that joins a running container. Pure.
+
+use std::ffi::CString;
+
+use super::Program;
+use super::order::{keyring, privileges};
+use super::step::{Step, Sync};
+use crate::config::Process;
+use crate::config::id::ContainerId;
+use crate::privilege::Privilege;
+use crate::seccomp;
+
+/// What `exec` depends on beside the process itself.
+pub struct Input<'a> {
+    pub id: &'a ContainerId,
+    pub process: &'a Process,
+    pub filter: Option<&'a seccomp::Program>,
+    pub privilege: &'a Privilege,
+    pub program: &'a Program,
+    pub preserve_fds: u32,
+    /// An id that is mapped, when the container has another user namespace than we.
+    pub setup_ids: Option<(u32, u32)>,
+    pub join_cgroup_namespace: bool,
+    pub join_keyring: bool,
+    pub personality: Option<u32>,
+    /// The container has no mount namespace of its own: its root is only a folder.
+    pub change_root: Option<CString>,
+}
+
+pub fn steps(input: &Input<'_>) -> Vec<Step> {
+    let mut steps = vec![
+        Step::CloseFds { preserved: input.preserve_fds },
+        Step::RestoreSignals,
+        Step::Sync(Sync::Go),
+        Step::Undumpable,
+    ];
+    if let Some((uid, gid)) = input.setup_ids {
+        steps.push(Step::SetupIds { uid, gid });
+    }
+    steps.push(Step::NewSession);
+    // Only now: born in the cgroup from inside its namespace is ENOENT under nsdelegate (cgroups(7)).
+    if input.join_cgroup_namespace {
+        steps.push(Step::JoinCgroupNamespace);
+    }
+    if input.join_keyring {
+        steps.push(Step::SessionKeyring { name: keyring(input.id), new: false });
+    }
+    if let Some(root) = &input.change_root {
+        steps.push(Step::ChangeRoot(root.clone()));
+    }
+    if input.process.terminal {
+        steps.push(Step::Console { size: input.process.console_size, bind: false });
+    }
+    steps.push(Step::GiveStdio(input.process.user.uid));
+    if let Some(persona) = input.personality {
+        steps.push(Step::Personality(persona));
+    }
+    privileges(input.process, input.filter, input.privilege, input.program, &mut steps);
+    steps.push(Step::Exec);
+    steps
+}

@@ -1,0 +1,71 @@
+//! The two ends of the conversation. Each can say only what its side may say.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{read, write};
+
+use super::protocol::{FromInit, SIZE, ToInit};
+
+/// The runtime's end.
+pub struct ParentEnd(OwnedFd);
+
+/// The end of init, and before it of the joiner. No allocation.
+pub struct InitEnd(OwnedFd);
+
+pub fn pair() -> Result<(ParentEnd, InitEnd), Errno> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    Ok((ParentEnd(ours), InitEnd(theirs)))
+}
+
+impl ParentEnd {
+    pub fn send(&self, message: ToInit) -> Result<(), Errno> {
+        send(self.0.as_fd(), &message.encode())
+    }
+
+    /// `None` when the other side is gone.
+    pub fn receive(&self) -> Result<Option<FromInit>, Errno> {
+        let Some(bytes) = receive(self.0.as_fd())? else { return Ok(None) };
+        FromInit::decode(&bytes).map(Some).ok_or(Errno::EBADMSG)
+    }
+}
+
+impl InitEnd {
+    pub fn send(&self, message: FromInit) -> Result<(), Errno> {
+        send(self.0.as_fd(), &message.encode())
+    }
+
+    pub fn receive(&self) -> Result<Option<ToInit>, Errno> {
+        let Some(bytes) = receive(self.0.as_fd())? else { return Ok(None) };
+        ToInit::decode(&bytes).map(Some).ok_or(Errno::EBADMSG)
+    }
+
+    pub fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    loop {
+        match write(fd, bytes) {
+            Err(Errno::EINTR) => {}
+            // A packet goes whole or not at all (unix(7)).
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn receive(fd: BorrowedFd<'_>) -> Result<Option<[u8; SIZE]>, Errno> {
+    let mut bytes = [0; SIZE];
+    loop {
+        match read(fd, &mut bytes) {
+            Err(Errno::EINTR) => {}
+            // Died without reading all that was sent to it.
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(None),
+            Ok(SIZE) => return Ok(Some(bytes)),
+            Ok(_) => return Err(Errno::EBADMSG),
+            Err(errno) => return Err(errno),
+        }
+    }
+}

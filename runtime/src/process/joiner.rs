@@ -1,0 +1,97 @@
+//! The short-lived process between runtime and init: it enters the namespaces that only a child can
+//! be born into, and clones init as its own sibling. The same rules as in `init`.
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+use super::init::{self, Birth, close_others};
+use super::protocol::{FromInit, JOINER, ToInit};
+use crate::error::{StepFailure, StepKind};
+use crate::namespace::plan::Join;
+use crate::plan::step::Step;
+use crate::sys::clone::{Clone, clone3, exit_now, setns};
+use crate::sys::slots::Slot;
+
+/// What it does, in order; the last is a clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinerStep {
+    Join(Join),
+    /// All of these kinds of the process behind the pidfd (exec).
+    JoinAll {
+        init: Slot,
+        kinds: libc::c_int,
+    },
+    UnshareUser,
+    UnshareTime,
+    Clone {
+        flags: u64,
+        cgroup: Option<Slot>,
+    },
+}
+
+pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
+    crate::sys::alloc_guard::forbid();
+    // As init, and before it is where a container could look: nothing of the host's stays open but what
+    // init will need (CVE-2016-9962), nor our copy of the runtime's end of the channel.
+    let preserved = match birth.steps.first() {
+        Some(Step::CloseFds { preserved }) => *preserved,
+        _ => 0,
+    };
+    if close_others(&mut birth, preserved).is_err() {
+        exit_now(1);
+    }
+    for (index, step) in steps.iter().enumerate() {
+        let done = match step {
+            JoinerStep::Clone { flags, cgroup } => match clone_init(&birth, *flags, *cgroup) {
+                Ok(Some(pid)) => birth.channel.send(FromInit::Born { pid }).map_err(StepFailure::from),
+                // The child: it goes on where the joiner ends.
+                Ok(None) => init::run(birth),
+                Err(errno) => Err(errno.into()),
+            },
+            other => walk(other, &birth),
+        };
+        if let Err(failure) = done {
+            let step = JOINER | u16::try_from(index).unwrap_or(0);
+            // When nobody hears it there is nothing left to do but to go.
+            let _sent = birth.channel.send(FromInit::Failed { step, failure });
+            exit_now(1);
+        }
+    }
+    exit_now(0)
+}
+
+fn walk(step: &JoinerStep, birth: &Birth<'_>) -> Result<(), StepFailure> {
+    match step {
+        JoinerStep::Join(join) => Ok(setns(birth.slots.get(join.slot)?, join.kind.flag())?),
+        JoinerStep::JoinAll { init, kinds } => Ok(setns(birth.slots.get(*init)?, *kinds)?),
+        JoinerStep::UnshareUser => {
+            unshare(CloneFlags::CLONE_NEWUSER)?;
+            ask(birth, FromInit::NeedMaps)
+        }
+        JoinerStep::UnshareTime => {
+            unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME))?;
+            ask(birth, FromInit::NeedOffsets)
+        }
+        JoinerStep::Clone { .. } => Ok(()),
+    }
+}
+
+fn ask(birth: &Birth<'_>, question: FromInit) -> Result<(), StepFailure> {
+    birth.channel.send(question)?;
+    match birth.channel.receive()? {
+        Some(ToInit::Done) => Ok(()),
+        None => Err(StepFailure::new(StepKind::ParentGone, Errno::EPIPE)),
+        Some(_) => Err(StepFailure::new(StepKind::Unexpected, Errno::EBADMSG)),
+    }
+}
+
+/// As a child of the runtime, not of the joiner, which is about to end.
+fn clone_init(birth: &Birth<'_>, flags: u64, cgroup: Option<Slot>) -> Result<Option<i32>, Errno> {
+    let cgroup: Option<BorrowedFd<'_>> = cgroup.map(|slot| birth.slots.get(slot)).transpose()?;
+    match clone3(flags | libc::CLONE_PARENT as u64, cgroup)? {
+        Clone::Child => Ok(None),
+        Clone::Parent { pid, .. } => Ok(Some(pid)),
+    }
+}

@@ -1,0 +1,264 @@
+//! The runtime's side: clones, answers what is asked, waits, and reaps what failed.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use super::channel::{self, ParentEnd};
+use super::init::{self, Birth};
+use super::joiner::{self, JoinerStep};
+use super::protocol::{FromInit, JOINER, ToInit};
+use crate::error::{Error, Result, StepFailure, StepKind};
+use crate::plan::Program;
+use crate::plan::step::Step;
+use crate::sys::clone::{Clone, clone3};
+use crate::sys::pidfd::{pidfd_open, pidfd_send_signal};
+use crate::sys::slots::{Slot, Slots};
+
+/// What is cloned and how.
+pub struct Spawn<'p> {
+    pub steps: &'p [Step],
+    pub program: &'p Program,
+    /// Empty: init is cloned directly with `flags`.
+    pub joiner: &'p [JoinerStep],
+    pub flags: u64,
+    /// Init is born in the cgroup of this slot.
+    pub cgroup: Option<Slot>,
+    pub mask: SigSet,
+}
+
+/// The new process, not yet let go.
+pub struct Init {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    channel: ParentEnd,
+    steps: usize,
+}
+
+/// What a joiner may ask for, done by the runtime for the joiner's pid.
+pub trait Answers {
+    fn write_maps(&self, joiner: i32) -> Result<()>;
+    fn write_offsets(&self, joiner: i32) -> Result<()>;
+}
+
+/// Clones. Does not return in the child.
+pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<Init> {
+    let (ours, theirs) = channel::pair().map_err(|e| Error::sys("socketpair", "", e))?;
+    let scratch = Birth::scratch_for(&slots);
+    let cgroup = match spawn.cgroup {
+        Some(slot) => Some(slots.get(slot).map_err(|e| Error::sys("open", "the cgroup", e))?.as_raw_fd()),
+        None => None,
+    };
+    let birth = Birth {
+        steps: spawn.steps,
+        program: spawn.program,
+        slots,
+        channel: theirs,
+        mask: spawn.mask,
+        scratch,
+    };
+    if spawn.joiner.is_empty() {
+        let cgroup = cgroup.as_ref().map(crate::sys::fd::borrow);
+        return match clone3(spawn.flags, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
+            Clone::Child => init::run(birth),
+            Clone::Parent { pid, pidfd } => Ok(Init { pid, pidfd, channel: ours, steps: spawn.steps.len() }),
+        };
+    }
+    match clone3(0, None).map_err(|e| Error::sys("clone3", "", e))? {
+        Clone::Child => joiner::run(spawn.joiner, birth),
+        Clone::Parent { pid, .. } => {
+            // Else the end of the joiner would never be seen.
+            drop(birth);
+            let born = with_joiner(pid, &ours, spawn, answers);
+            let reaped =
+                waitpid(Pid::from_raw(pid), None).map_err(|e| Error::sys("wait for", "the joiner", e));
+            let pid = born?;
+            reaped?;
+            let pidfd = pidfd_open(pid).map_err(|e| Error::sys("pidfd_open", pid, e))?;
+            Ok(Init { pid, pidfd, channel: ours, steps: spawn.steps.len() })
+        }
+    }
+}
+
+fn with_joiner(joiner: i32, channel: &ParentEnd, spawn: &Spawn<'_>, answers: &dyn Answers) -> Result<i32> {
+    let done = || channel.send(ToInit::Done).map_err(|e| Error::sys("answer", "the joiner", e));
+    let answer = || -> Result<i32> {
+        loop {
+            match channel.receive().map_err(|e| Error::sys("read from", "the joiner", e))? {
+                Some(FromInit::NeedMaps) => {
+                    answers.write_maps(joiner)?;
+                    done()?;
+                }
+                Some(FromInit::NeedOffsets) => {
+                    answers.write_offsets(joiner)?;
+                    done()?;
+                }
+                Some(FromInit::Born { pid }) => return Ok(pid),
+                Some(FromInit::Failed { step, failure }) => return Err(joiner_failure(spawn, step, failure)),
+                Some(FromInit::Mounts | FromInit::Ready) => {
+                    return Err(Error::Protocol("the joiner spoke out of turn".into()));
+                }
+                None => return Err(Error::Protocol("the joiner ended without a word".into())),
+            }
+        }
+    };
+    let born = answer();
+    if born.is_err() {
+        // It may wait for an answer that does not come. Not reaped yet, so the number is its own.
+        let _gone = nix::sys::signal::kill(Pid::from_raw(joiner), nix::sys::signal::Signal::SIGKILL);
+    }
+    born
+}
+
+fn joiner_failure(spawn: &Spawn<'_>, step: u16, failure: StepFailure) -> Error {
+    let index = usize::from(step & !JOINER);
+    let what = match spawn.joiner.get(index) {
+        Some(JoinerStep::Join(join)) => {
+            format!("join {} namespace {}", join.kind.word(), join.path.to_string_lossy())
+        }
+        Some(JoinerStep::JoinAll { .. }) => "join the namespaces of the container".into(),
+        Some(JoinerStep::UnshareUser) => "make a user namespace".into(),
+        Some(JoinerStep::UnshareTime) => "make a time namespace".into(),
+        _ => "clone3".into(),
+    };
+    Error::Sys { operation: what, object: String::new(), errno: failure.errno }
+}
+
+/// Where the conversation is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    Mounts,
+    Ready,
+    /// The channel closed: with the exec, or with the process itself. Which of them, its exit status
+    /// tells; before `Ready` it can only be the latter.
+    Executed,
+}
+
+impl Init {
+    pub fn go(&self) -> Result<()> {
+        self.send(ToInit::Go { pid: self.pid })
+    }
+
+    pub fn hooks_done(&self) -> Result<()> {
+        self.send(ToInit::HooksDone)
+    }
+
+    fn send(&self, message: ToInit) -> Result<()> {
+        // One that has died says why when it is next listened to.
+        match self.channel.send(message) {
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::sys("write to", "the container's first process", errno)),
+        }
+    }
+
+    /// Waits for the next meeting point. `describe` gives the words of a step, `hook_output` what its
+    /// hooks printed.
+    pub fn wait(
+        &self,
+        describe: &dyn Fn(usize) -> Failing,
+        hook_output: &dyn Fn() -> String,
+    ) -> Result<Arrived> {
+        let message = self
+            .channel
+            .receive()
+            .map_err(|e| Error::sys("read from", "the container's first process", e))?;
+        match message {
+            Some(FromInit::Mounts) => Ok(Arrived::Mounts),
+            Some(FromInit::Ready) => Ok(Arrived::Ready),
+            Some(FromInit::Failed { step, failure }) => {
+                let index = usize::from(step);
+                Err(step_error(describe(index), index, self.steps, failure, hook_output))
+            }
+            Some(FromInit::NeedMaps | FromInit::NeedOffsets | FromInit::Born { .. }) => {
+                Err(Error::Protocol("the container's first process spoke out of turn".into()))
+            }
+            None => Ok(Arrived::Executed),
+        }
+    }
+
+    /// For the one that must not have come to its end yet.
+    pub fn end(&self) -> Error {
+        let how = match waitid(Id::Pid(Pid::from_raw(self.pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+        {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("was ended by {signal}"),
+            Ok(WaitStatus::Exited(_, status)) => format!("ended with status {status}"),
+            _ => "ended".into(),
+        };
+        Error::Protocol(format!("the container's first process {how} before it was ready"))
+    }
+
+    /// Ends and reaps it, after a failure.
+    pub fn kill(&self) -> Result<()> {
+        match pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::sys("kill", self.pid, errno)),
+        }
+        loop {
+            match waitpid(Pid::from_raw(self.pid), None) {
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+                Err(errno) => return Err(Error::sys("wait for", self.pid, errno)),
+            }
+        }
+    }
+}
+
+/// The words for a step that failed.
+pub enum Failing {
+    Program(String),
+    Hook { kind: &'static str, index: usize, path: String },
+    Other(String),
+}
+
+/// A failed step in words. Those that engines match are runc's: `exec: "x": executable file not
+/// found in $PATH`.
+fn step_error(
+    failing: Failing,
+    index: usize,
+    count: usize,
+    failure: StepFailure,
+    hook_output: &dyn Fn() -> String,
+) -> Error {
+    let errno = failure.errno;
+    match (failing, failure.kind) {
+        (Failing::Program(program), StepKind::NotInPath) => Error::Host {
+            what: format!("exec: {program:?}"),
+            why: "executable file not found in $PATH".into(),
+        },
+        (Failing::Program(program), _) => Error::sys(format!("exec: {program:?}"), "", errno),
+        (Failing::Hook { kind, index, path }, how) => {
+            let output = hook_output();
+            let why = match (how, failure.value) {
+                (StepKind::HookTimeout, _) => "it ran longer than its timeout".to_owned(),
+                (StepKind::HookStatus, value) if value < 0 => format!("signal {}", -value),
+                (StepKind::HookStatus, value) => format!("exit status {value}"),
+                _ => format!("fork/exec: {}", crate::sys::errno_text(errno)),
+            };
+            let why = if output.is_empty() { why } else { format!("{why}, output: {}", output.trim_end()) };
+            Error::Hook { kind, index, path, why }
+        }
+        (Failing::Other(what), kind) => {
+            Error::Step { index: index + 1, count, what, errno, detail: detail(kind).into() }
+        }
+    }
+}
+
+fn detail(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::NotOrdinaryDirectory => {
+            "must be mounted on an ordinary directory, reached through no symbolic link"
+        }
+        StepKind::OverProc => "is inside /proc, where it could change what the process may do",
+        StepKind::CwdOutside => {
+            "the current working directory is outside of the container's mount namespace root"
+        }
+        StepKind::WrongDevice => "what is there is not that device",
+        StepKind::NotDevpts => "the container has no devpts of its own at /dev/pts",
+        StepKind::ParentGone => "the runtime went away",
+        StepKind::Unexpected => "the runtime spoke out of turn",
+        StepKind::Errno | StepKind::NotInPath | StepKind::HookStatus | StepKind::HookTimeout => "",
+    }
+}
