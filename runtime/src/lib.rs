@@ -24,3 +24,6 @@ pub mod terminal;
 pub mod plan;
 // 5
 pub mod process;
+pub mod state;
+// 6
+pub mod lifecycle;

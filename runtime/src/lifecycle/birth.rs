@@ -1,0 +1,475 @@
+//! The birth of a container, from its bundle to a process that waits for `start`: the common part of
+//! `create` and `run`.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::fcntl::OFlag;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo, pipe2};
+
+use super::status::identify;
+use super::{CreateRequest, Runtime};
+use crate::cgroup;
+use crate::config::id::ContainerId;
+use crate::config::{Config, Namespace};
+use crate::error::{Error, Result};
+use crate::hooks::{self, StateJson};
+use crate::host::{Facts, require_system_calls};
+use crate::namespace::Kind;
+use crate::plan::step::Step;
+use crate::plan::{self, Options, Plan};
+use crate::process::joiner::JoinerStep;
+use crate::process::listen_fds;
+use crate::process::notify_socket;
+use crate::process::parent::{self, Answers, Arrived, Failing, Init, Spawn};
+use crate::process::userns::UserNamespaces;
+use crate::rootfs;
+use crate::state::{Dir, Record, SCHEMA, Stage};
+use crate::sys::slots::{self, Slots};
+use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
+use crate::undo::Undo;
+
+/// Whoever bears the container decides these.
+pub(super) struct How {
+    /// The socket that the pty's master goes to.
+    pub(super) console: Option<OwnedFd>,
+    /// The signals that the container's process must have blocked: those that we inherited.
+    pub(super) mask: SigSet,
+    /// We start it ourselves, at once: no other process will come and open the fifo.
+    pub(super) start_follows: bool,
+}
+
+/// A container that waits for `start`.
+pub(super) struct Born {
+    pub(super) init: Init,
+    pub(super) config: Config,
+    /// With `start_follows`: one byte written here is the start.
+    pub(super) starter: Option<File>,
+    pub(super) notify_folder: Option<PathBuf>,
+}
+
+/// All that is known before the first effect.
+pub(super) struct Conception {
+    bytes: Vec<u8>,
+    pub(super) config: Config,
+    pub(super) plan: Plan,
+    notify_folder: Option<PathBuf>,
+}
+
+/// Reads and plans, without any effect. First of all it looks at the descriptors that the caller
+/// passes on: before anything is opened the numbers must be the caller's.
+pub(super) fn conceive(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    facts: Option<Facts>,
+) -> Result<Conception> {
+    let passed = listen_fds::passed(&request.listen, Pid::this(), request.preserve_fds)?;
+    let (bytes, file) = Config::read(&request.bundle, request.config.as_deref())?;
+    let mut config = Config::from_slice(&bytes, &file, &request.bundle)?;
+    let mut facts = facts.map_or_else(Facts::probe, Ok)?;
+    facts.rootless = runtime.rootless.unwrap_or(facts.rootless);
+    if request.no_pivot {
+        facts.probe_full_mounts()?;
+    }
+    let mut env = passed.env;
+    let notify_folder = request
+        .notify_socket
+        .as_ref()
+        .map(|_| notify_socket::folder(&runtime.root.join(request.id.as_str())));
+    if let Some(folder) = &notify_folder {
+        let (mount, variable) = notify_socket::in_container(folder)?;
+        config.mounts.push(mount);
+        env.push(variable);
+    }
+    let options = Options {
+        bundle: request.bundle.clone(),
+        driver: runtime.cgroup_manager,
+        no_pivot: request.no_pivot,
+        no_new_keyring: request.no_new_keyring,
+        preserve_fds: u32::try_from(passed.fds.len()).unwrap_or(u32::MAX),
+        env,
+    };
+    let plan = plan::build(&request.id, &config, &facts, &options)?;
+    Ok(Conception { bytes, config, plan, notify_folder })
+}
+
+/// A terminal has to be shown by somebody: by us, or, when we go, by whoever holds the socket.
+pub(super) fn check_terminal(terminal: bool, detach: bool, socket: bool) -> Result<()> {
+    let refuse = |text: &str| Err(Error::Usage(text.into()));
+    if detach && terminal && !socket {
+        return refuse("cannot allocate tty if tare will detach without setting console socket");
+    }
+    if socket && !(detach && terminal) {
+        return refuse("cannot use console socket if tare will not detach or allocate tty");
+    }
+    Ok(())
+}
+
+pub(super) fn bear(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    conception: Conception,
+    how: How,
+) -> Result<Born> {
+    require_system_calls()?;
+    check_rootfs(&conception.config.root.path)?;
+    check_sysctls(&conception.config)?;
+    conception.plan.warnings.iter().for_each(|warning| runtime.warn(warning.clone()));
+    let mut undo = Undo::new();
+    match effects(runtime, request, how, conception, &mut undo) {
+        Ok(born) => {
+            undo.forget();
+            Ok(born)
+        }
+        Err(error) => Err(undo.unwind(error)),
+    }
+}
+
+/// A folder, and not the host's own root, which would make the host the container.
+fn check_rootfs(path: &Path) -> Result<()> {
+    let failed = |e: &std::io::Error| Error::io("invalid rootfs", path, e);
+    let refuse =
+        |why: &str| Err(Error::Host { what: format!("invalid rootfs {}", path.display()), why: why.into() });
+    let meta = std::fs::symlink_metadata(path).map_err(|e| failed(&e))?;
+    if meta.is_symlink() {
+        return refuse("not an absolute path, or a symlink");
+    }
+    if !meta.is_dir() {
+        return refuse("not a directory");
+    }
+    let host = std::fs::metadata("/").map_err(|e| failed(&e))?;
+    if (host.dev(), host.ino()) == (meta.dev(), meta.ino()) {
+        return refuse("it is the root of the host");
+    }
+    Ok(())
+}
+
+/// A namespace that is joined by path may be the host's own, whose parameters are not the
+/// container's to set.
+fn check_sysctls(config: &Config) -> Result<()> {
+    let namespaces = &config.linux.namespaces;
+    for (kind, namespace, own) in [
+        (Kind::Network, &namespaces.network, "/proc/self/ns/net"),
+        (Kind::Ipc, &namespaces.ipc, "/proc/self/ns/ipc"),
+    ] {
+        let Namespace::Join(path) = namespace else { continue };
+        let theirs = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+        let Some(name) = config.linux.sysctl.keys().find(|name| belongs(name) == Some(kind)) else {
+            continue;
+        };
+        let identity = |path: &Path| {
+            let meta = std::fs::metadata(path).map_err(|e| Error::io("open namespace", path, &e))?;
+            Ok::<_, Error>((meta.dev(), meta.ino()))
+        };
+        if identity(theirs)? == identity(Path::new(own))? {
+            return Err(Error::Host {
+                what: format!("sysctl {}", name.replace('/', ".")),
+                why: format!("not allowed in host {} namespace", kind.word()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Which of these two namespaces a parameter is of.
+fn belongs(name: &str) -> Option<Kind> {
+    const IPC: [&str; 4] = ["fs/mqueue/", "kernel/msg", "kernel/sem", "kernel/shm"];
+    match name {
+        _ if name.starts_with("net/") => Some(Kind::Network),
+        _ if IPC.iter().any(|prefix| name.starts_with(prefix)) => Some(Kind::Ipc),
+        _ => None,
+    }
+}
+
+fn effects(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    how: How,
+    conception: Conception,
+    undo: &mut Undo<'_>,
+) -> Result<Born> {
+    let Conception { bytes, config, plan, notify_folder } = conception;
+    let dir = Dir::create(&runtime.root, &request.id)?;
+    let gone = dir.clone();
+    undo.push(move || gone.remove());
+    // Before all other effects: what is made from now on is named here, for `delete --force`.
+    let mut record = first_record(request, &config, &plan);
+    dir.save(&record)?;
+    dir.save_config(&bytes)?;
+    if notify_folder.is_some() {
+        notify_socket::make_folder(dir.path())?;
+    }
+    let cgroup = cgroup::create(&plan.cgroup, undo)?;
+    record.cgroup = cgroup.paths().clone();
+
+    let mut slots = Slots::new(plan.slots);
+    let userns = UserNamespaces::make(plan.trees.iter().filter_map(|(_, tree)| tree.idmap.as_ref()))?;
+    let _trees = open_trees(&plan, &userns, &mut slots)?;
+    drop(userns);
+    let _namespaces = open_namespaces(&plan, &mut slots)?;
+    let starter = make_starter(&dir, how.start_follows, &mut slots)?;
+    let console = match (how.console, &request.console_socket) {
+        (Some(console), _) => Some(console),
+        (None, Some(path)) if config.process.terminal => Some(connect_to("console socket", path)?),
+        _ => None,
+    };
+    if let Some(console) = &console {
+        slots.lend(slots::CONSOLE, console);
+    }
+    let log = hook_log(&plan.steps, &mut slots)?;
+    let fd = cgroup.for_clone().map(|fd| fd.try_clone_to_owned()).transpose();
+    let fd = fd.map_err(|e| Error::io("open", Path::new("the cgroup"), &e))?;
+    if let Some(fd) = &fd {
+        slots.lend(slots::CGROUP, fd);
+    }
+    let joiner = joiner_steps(&plan, fd.is_some());
+    let spawn = Spawn {
+        steps: &plan.steps,
+        program: &plan.program,
+        joiner: &joiner,
+        flags: plan.namespaces.clone_flags,
+        cgroup: fd.is_some().then_some(slots::CGROUP),
+        mask: how.mask,
+    };
+    let init = parent::spawn(&spawn, slots, &Questions(&plan))?;
+    drop(console);
+    let grown = grow(request, &config, &plan, &cgroup, &dir, &mut record, &init, log.as_ref());
+    match grown {
+        Ok(()) => Ok(Born { init, config, starter: starter.theirs, notify_folder }),
+        Err(error) => {
+            let killed = init.kill();
+            // runtime.md, "Lifecycle": a container whose hook failed goes on to its poststop hooks.
+            let state = state_of(&request.id, &config, &request.bundle, "stopped").with_pid(0);
+            for failed in killed.err().into_iter().chain(run_poststop(&config, &state, &request.bundle)) {
+                runtime.warn(failed.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What is left over when a hook fails is only worth a warning (config.md, "Poststop").
+pub(super) fn run_poststop(config: &Config, state: &[u8], bundle: &Path) -> Vec<Error> {
+    config
+        .hooks
+        .poststop
+        .iter()
+        .filter_map(|hook| hooks::run_all("poststop", std::slice::from_ref(hook), state, bundle).err())
+        .collect()
+}
+
+pub(super) fn state_of(id: &ContainerId, config: &Config, bundle: &Path, status: &str) -> StateJson {
+    StateJson::new(&config.oci_version, id.as_str(), status, bundle, &config.annotations)
+}
+
+fn first_record(request: &CreateRequest, config: &Config, plan: &Plan) -> Record {
+    Record {
+        schema: SCHEMA,
+        id: request.id.to_string(),
+        stage: Stage::Creating,
+        oci_version: config.oci_version.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: config.root.path.clone(),
+        annotations: config.annotations.clone(),
+        created: SystemTime::now(),
+        owner: nix::unistd::geteuid().as_raw(),
+        init: None,
+        cgroup: plan.cgroup.paths(),
+        shared_pid_namespace: config.linux.namespaces.pid != Namespace::New,
+        no_new_keyring: request.no_new_keyring,
+    }
+}
+
+fn open_trees(plan: &Plan, userns: &UserNamespaces, slots: &mut Slots) -> Result<Vec<OwnedFd>> {
+    let mut open = Vec::with_capacity(plan.trees.len());
+    for (slot, tree) in &plan.trees {
+        let map = tree.idmap.as_ref().and_then(|idmap| userns.of(idmap));
+        let what = if *slot == slots::ROOT { "open rootfs" } else { "mount source" };
+        let fd = rootfs::apply::open_tree(tree, map)
+            .map_err(|e| Error::sys(what, tree.source.to_string_lossy(), e))?;
+        slots.lend(*slot, &fd);
+        open.push(fd);
+    }
+    Ok(open)
+}
+
+fn open_namespaces(plan: &Plan, slots: &mut Slots) -> Result<Vec<File>> {
+    let joins = plan.namespaces.joiner.as_ref().map_or(&plan.namespaces.joins, |joiner| &joiner.joins);
+    let mut open = Vec::with_capacity(joins.len());
+    for join in joins {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(join.path.to_bytes()));
+        let what = format!("open {} namespace", join.kind.word());
+        let file = File::open(&path).map_err(|e| Error::io(what, &path, &e))?;
+        slots.lend(join.slot, &file);
+        open.push(file);
+    }
+    Ok(open)
+}
+
+/// Both ends of what the container waits on.
+struct Starter {
+    _ours: OwnedFd,
+    theirs: Option<File>,
+}
+
+fn make_starter(dir: &Dir, start_follows: bool, slots: &mut Slots) -> Result<Starter> {
+    if start_follows {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2", "", e))?;
+        slots.lend(slots::FIFO, &read);
+        return Ok(Starter { _ours: read, theirs: Some(File::from(write)) });
+    }
+    let path = dir.fifo_path();
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| Error::sys("mkfifo", path.display(), e))?;
+    // For writing too: then it neither waits for another end nor ever sees the end of the file.
+    let fifo = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+        .map_err(|e| Error::io("open", &path, &e))?;
+    slots.lend(slots::FIFO, &fifo);
+    Ok(Starter { _ours: fifo.into(), theirs: None })
+}
+
+/// Where hooks in the container print: memory, which no amount of output can block, read only when
+/// one fails.
+fn hook_log(steps: &[Step], slots: &mut Slots) -> Result<Option<File>> {
+    if !steps.iter().any(|step| matches!(step, Step::Hook { .. })) {
+        return Ok(None);
+    }
+    let memory =
+        memfd_create(c"hook output", MFdFlags::MFD_CLOEXEC).map_err(|e| Error::sys("memfd_create", "", e))?;
+    slots.lend(slots::HOOK_LOG, &memory);
+    Ok(Some(File::from(memory)))
+}
+
+pub(super) fn read_log(log: Option<&File>) -> String {
+    const MOST: u64 = 16 * 1024;
+    let mut bytes = Vec::new();
+    if let Some(mut log) = log
+        && log.seek(SeekFrom::Start(0)).and_then(|_| log.take(MOST).read_to_end(&mut bytes)).is_err()
+    {
+        return "(its output could not be read)".into();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn joiner_steps(plan: &Plan, into_cgroup: bool) -> Vec<JoinerStep> {
+    let Some(joiner) = &plan.namespaces.joiner else { return Vec::new() };
+    let mut steps: Vec<_> = joiner.joins.iter().cloned().map(JoinerStep::Join).collect();
+    if joiner.unshare_user {
+        steps.push(JoinerStep::UnshareUser);
+    }
+    if joiner.unshare_time {
+        steps.push(JoinerStep::UnshareTime);
+    }
+    steps.push(JoinerStep::Clone {
+        flags: plan.namespaces.clone_flags,
+        cgroup: into_cgroup.then_some(slots::CGROUP),
+    });
+    steps
+}
+
+/// What the joiner asks for.
+struct Questions<'p>(&'p Plan);
+
+impl Answers for Questions<'_> {
+    fn write_maps(&self, joiner: i32) -> Result<()> {
+        self.0.id_maps.as_ref().map_or(Ok(()), |maps| maps.write(joiner))
+    }
+
+    fn write_offsets(&self, joiner: i32) -> Result<()> {
+        if self.0.timens_offsets.is_empty() {
+            return Ok(());
+        }
+        let path = PathBuf::from(format!("/proc/{joiner}/timens_offsets"));
+        std::fs::write(&path, &self.0.timens_offsets).map_err(|e| Error::io("write", &path, &e))
+    }
+}
+
+/// From the clone to `Ready`.
+#[allow(clippy::too_many_arguments)]
+fn grow(
+    request: &CreateRequest,
+    config: &Config,
+    plan: &Plan,
+    cgroup: &cgroup::Created,
+    dir: &Dir,
+    record: &mut Record,
+    init: &Init,
+    log: Option<&File>,
+) -> Result<()> {
+    let pid = Pid::from_raw(init.pid);
+    if let (Some(maps), false) = (&plan.id_maps, maps_are_the_joiners(plan)) {
+        maps.write(init.pid)?;
+    }
+    plan.limits.apply_initial(pid)?;
+    if cgroup.for_clone().is_none() {
+        cgroup.join(init.pid)?;
+    }
+    plan.limits.apply(pid)?;
+    record.init = Some(identify(init.pid)?);
+    dir.save(record)?;
+    init.go()?;
+
+    let output = || read_log(log);
+    let describe = |index: usize| failing(&plan.steps, &plan.program, index);
+    expect(init, init.wait(&describe, &output)?, Arrived::Mounts)?;
+    // The process stands still here, and is still as privileged as we are: a limit is not in the
+    // way of its own mounts, and may be raised as far as we may.
+    plan.limits.apply_rlimits(pid)?;
+    if !(plan.prestart.is_empty() && plan.create_runtime.is_empty()) {
+        let state = state_of(&request.id, config, &request.bundle, "creating");
+        let state = state.with_pid(init.pid.unsigned_abs());
+        hooks::run_all("prestart", &plan.prestart, &state, &request.bundle)?;
+        hooks::run_all("createRuntime", &plan.create_runtime, &state, &request.bundle)?;
+    }
+    init.hooks_done()?;
+    expect(init, init.wait(&describe, &output)?, Arrived::Ready)?;
+    if let Some(path) = &request.pidfd_socket {
+        send_pidfd(path, init.pidfd.as_fd(), PidfdOf::Init)?;
+    }
+    record.stage = Stage::Created;
+    dir.save(record)
+}
+
+fn maps_are_the_joiners(plan: &Plan) -> bool {
+    plan.namespaces.joiner.as_ref().is_some_and(|joiner| joiner.unshare_user)
+}
+
+fn expect(init: &Init, arrived: Arrived, expected: Arrived) -> Result<()> {
+    match arrived {
+        _ if arrived == expected => Ok(()),
+        Arrived::Executed => Err(init.end()),
+        Arrived::Mounts | Arrived::Ready => {
+            Err(Error::Protocol("the container's first process spoke out of turn".into()))
+        }
+    }
+}
+
+/// The words for a step.
+pub(super) fn failing(steps: &[Step], program: &plan::Program, index: usize) -> Failing {
+    match steps.get(index) {
+        Some(Step::FindProgram { .. } | Step::Exec) => {
+            Failing::Program(program.args.strings().first().map_or_else(String::new, text))
+        }
+        Some(Step::Hook { kind, index, hook }) => {
+            Failing::Hook { kind: kind.word(), index: *index, path: text(&hook.program.path) }
+        }
+        Some(step) => Failing::Other(step.to_string()),
+        None => Failing::Other(format!("unknown step {index}")),
+    }
+}
+
+fn text(string: &CString) -> String {
+    string.to_string_lossy().into_owned()
+}

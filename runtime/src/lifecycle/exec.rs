@@ -1,0 +1,382 @@
+//! `exec`: another process in a container that runs.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+
+use super::birth::{check_terminal, failing};
+use super::start::stored_config;
+use super::status::status;
+use super::{ExecChanges, ExecProcess, ExecRequest, Runtime, pid_file};
+use crate::config::id::ContainerId;
+use crate::config::{Config, IdMapping, Namespace, Process, capability_bit};
+use crate::error::{Error, Lifecycle, Result};
+use crate::host::require_system_calls;
+use crate::limits::Limits;
+use crate::namespace::idmap::first_id;
+use crate::namespace::{Kind, plan::of};
+use crate::plan::{self, Program, Step};
+use crate::privilege::{self, Privilege};
+use crate::process::foreground::Foreground;
+use crate::process::joiner::JoinerStep;
+use crate::process::listen_fds;
+use crate::process::parent::{self, Answers, Arrived, Init, Spawn};
+use crate::seccomp;
+use crate::state::{self, Dir, Record, Status};
+use crate::sys::pidfd::pidfd_open;
+use crate::sys::slots::{self, Slots};
+use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
+
+/// The exit code: the process's, or 0 when detached.
+pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
+    // Before we open anything: the numbers must be the caller's.
+    let passed = listen_fds::passed(&request.listen, Pid::this(), request.preserve_fds)?;
+    require_system_calls()?;
+    let dir = Dir::open(&runtime.root, &request.id)?;
+    let record = dir.load()?;
+    let refuse = |why| Err(Error::State { id: request.id.to_string(), why });
+    match status(&dir, &record)? {
+        Status::Stopped | Status::Creating => return refuse(Lifecycle::ExecStopped),
+        Status::Paused if !request.ignore_paused => return refuse(Lifecycle::ExecPaused),
+        Status::Paused | Status::Created | Status::Running => {}
+    }
+    let Some(init) = record.init else { return refuse(Lifecycle::ExecStopped) };
+    let config = stored_config(&dir, &record.bundle)?;
+    let mut process = process_of(&request.process, &config, runtime)?;
+    let mut warnings = Vec::new();
+    process.capabilities = process.capabilities.map(|sets| plan::build::possible(sets, &mut warnings));
+    warnings.into_iter().for_each(|warning| runtime.warn(warning));
+    check_terminal(process.terminal, request.detach, request.console_socket.is_some())?;
+    let container = Container::look(init, &config, &record)?;
+    let plan = Plan::new(&request.id, &container, &process, &passed)?;
+    if request.detach { detached(request, &container, &plan) } else { attached(request, &container, &plan) }
+        .map_err(super::create::unable_to_start)
+}
+
+/// The container that is joined, as it is now.
+struct Container<'a> {
+    config: &'a Config,
+    record: &'a Record,
+    init: state::Init,
+    pidfd: OwnedFd,
+    /// Its user namespace is another one than ours.
+    other_user_namespace: bool,
+    setgroups_denied: bool,
+}
+
+impl<'a> Container<'a> {
+    fn look(init: state::Init, config: &'a Config, record: &'a Record) -> Result<Self> {
+        let stopped = || Error::State { id: record.id.clone(), why: Lifecycle::ExecStopped };
+        let pidfd = pidfd_open(init.pid).map_err(|e| match e {
+            Errno::ESRCH => stopped(),
+            other => Error::sys("pidfd_open", init.pid, other),
+        })?;
+        let namespace = |of: &str| {
+            let path = PathBuf::from(format!("/proc/{of}/ns/user"));
+            fs::metadata(&path).map(|m| m.ino()).map_err(|e| Error::io("stat", &path, &e))
+        };
+        let other_user_namespace = config.linux.namespaces.user != Namespace::Inherit
+            && namespace(&init.pid.to_string())? != namespace("self")?;
+        let setgroups_denied = other_user_namespace
+            && fs::read_to_string(format!("/proc/{}/setgroups", init.pid))
+                .is_ok_and(|t| t.starts_with("deny"));
+        // What was read above was of this very process if it still lives.
+        if !super::status::is_alive(init)? {
+            return Err(stopped());
+        }
+        Ok(Self { config, record, init, pidfd, other_user_namespace, setgroups_denied })
+    }
+
+    /// What the joiner enters: what the container does not share with its runtime. The cgroup
+    /// namespace is for the new process itself (`plan::exec`).
+    fn kinds(&self) -> libc::c_int {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| match kind {
+                Kind::Cgroup => false,
+                Kind::User => self.other_user_namespace,
+                other => *of(&self.config.linux.namespaces, *other) != Namespace::Inherit,
+            })
+            .fold(0, |kinds, kind| kinds | kind.flag())
+    }
+
+    fn setup_ids(&self) -> Result<Option<(u32, u32)>> {
+        if !self.other_user_namespace {
+            return Ok(None);
+        }
+        let id = |file: &str| {
+            let path = PathBuf::from(format!("/proc/{}/{file}", self.init.pid));
+            let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
+            Ok::<_, Error>(first_id(&parse_map(&text)))
+        };
+        Ok(Some((id("uid_map")?, id("gid_map")?)))
+    }
+}
+
+fn parse_map(text: &str) -> Vec<IdMapping> {
+    text.lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse);
+            let (Ok(container_id), Ok(host_id), Ok(size)) =
+                (numbers.next()?, numbers.next()?, numbers.next()?)
+            else {
+                return None;
+            };
+            Some(IdMapping { container_id, host_id, size })
+        })
+        .collect()
+}
+
+struct Plan {
+    steps: Vec<Step>,
+    program: Program,
+    joiner: Vec<JoinerStep>,
+    limits: Limits,
+}
+
+impl Plan {
+    fn new(
+        id: &ContainerId,
+        container: &Container<'_>,
+        process: &Process,
+        passed: &listen_fds::Passed,
+    ) -> Result<Self> {
+        let config = container.config;
+        let mut env = privilege::environment(&process.env);
+        env.extend(passed.env.iter().cloned());
+        let program = Program::new(&process.args, env);
+        let facts_last = crate::host::last_capability()?;
+        let privilege = Privilege::plan(
+            &process.user,
+            process.capabilities,
+            facts_last,
+            container.setgroups_denied || crate::host::setgroups_denied(),
+        );
+        let filter = match (&config.linux.seccomp, seccomp::Arch::host()) {
+            (Some(profile), Some(arch)) => Some(
+                seccomp::compile(profile, arch)
+                    .map_err(|problems| Error::Config { file: "config.json".into(), problems })?,
+            ),
+            _ => None,
+        };
+        let root = config.linux.namespaces.mount == Namespace::Inherit;
+        let steps = plan::exec::steps(&plan::exec::Input {
+            id,
+            process,
+            filter: filter.as_ref(),
+            privilege: &privilege,
+            program: &program,
+            preserve_fds: u32::try_from(passed.fds.len()).unwrap_or(u32::MAX),
+            setup_ids: container.setup_ids()?,
+            join_cgroup_namespace: config.linux.namespaces.cgroup != Namespace::Inherit,
+            join_keyring: !container.record.no_new_keyring,
+            personality: config.linux.personality,
+            change_root: root.then(|| c_path(&config.root.path)),
+        });
+        let joiner = vec![
+            JoinerStep::JoinAll { init: slots::INIT, kinds: container.kinds() },
+            JoinerStep::Clone { flags: 0, cgroup: None },
+        ];
+        Ok(Self { steps, program, joiner, limits: Limits::of_exec(process) })
+    }
+}
+
+fn c_path(path: &Path) -> CString {
+    use std::os::unix::ffi::OsStrExt;
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+fn process_of(process: &ExecProcess, config: &Config, runtime: &Runtime) -> Result<Process> {
+    match process {
+        ExecProcess::File(path) => {
+            let bytes = fs::read(path).map_err(|e| Error::io("read process", path, &e))?;
+            let (process, warnings) = Process::from_slice(&bytes, path)?;
+            warnings.into_iter().for_each(|warning| runtime.warn(warning));
+            Ok(process)
+        }
+        ExecProcess::Changes(changes) => changed(&config.process, changes),
+    }
+}
+
+/// The container's own process with what the command line says.
+fn changed(own: &Process, changes: &ExecChanges) -> Result<Process> {
+    let strings = |words: &[String]| {
+        let word = |w: &String| {
+            CString::new(w.as_str()).map_err(|_| Error::Usage(format!("{w:?} holds a NUL byte")))
+        };
+        words.iter().map(word).collect::<Result<Vec<_>>>()
+    };
+    if changes.args.is_empty() {
+        return Err(Error::Usage("exec args cannot be empty".into()));
+    }
+    let unbuilt = |what: &str| Err(Error::Usage(format!("{what} is not supported yet by tare")));
+    if changes.apparmor.as_ref().is_some_and(|p| !p.is_empty()) {
+        return unbuilt("--apparmor");
+    }
+    if changes.process_label.as_ref().is_some_and(|l| !l.is_empty()) {
+        return unbuilt("--process-label");
+    }
+    let mut process = own.clone();
+    process.args = strings(&changes.args)?;
+    process.env.extend(strings(&changes.env)?);
+    if let Some(cwd) = &changes.cwd {
+        if !cwd.starts_with('/') {
+            return Err(Error::Usage("Cwd must be an absolute path".into()));
+        }
+        process.cwd = strings(std::slice::from_ref(cwd))?.remove(0);
+    }
+    process.terminal = changes.terminal;
+    process.user = changes.user(&own.user);
+    process.no_new_privileges |= changes.no_new_privileges;
+    if !changes.capabilities.is_empty() {
+        let mut sets = own.capabilities.unwrap_or_default();
+        for name in &changes.capabilities {
+            let bit =
+                capability_bit(name).ok_or_else(|| Error::Usage(format!("unknown capability {name:?}")))?;
+            sets.bounding |= bit;
+            sets.effective |= bit;
+            sets.permitted |= bit;
+            // Ambient needs inheritable, which is never added (CVE-2022-29162).
+            sets.ambient |= bit & sets.inheritable;
+        }
+        process.capabilities = Some(sets);
+    }
+    Ok(process)
+}
+
+fn detached(request: &ExecRequest, container: &Container<'_>, plan: &Plan) -> Result<u8> {
+    let mask = SigSet::thread_get_mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
+    let console = match &request.console_socket {
+        Some(path) => Some(connect_to("console socket", path)?),
+        None => None,
+    };
+    let process = execute(request, container, plan, console, mask, None)?;
+    if let Some(path) = &request.pid_file
+        && let Err(error) = pid_file::write(path, process.pid)
+    {
+        // Nobody would know of it.
+        return Err(match process.kill() {
+            Ok(()) => error,
+            Err(left) => Error::Cleanup(vec![error, left]),
+        });
+    }
+    Ok(0)
+}
+
+fn attached(request: &ExecRequest, container: &Container<'_>, plan: &Plan) -> Result<u8> {
+    let terminal = plan.steps.iter().any(|step| matches!(step, Step::Console { .. }));
+    let (mut foreground, console) = Foreground::prepare(terminal, false)?;
+    let mask = *foreground.original_mask();
+    let process = execute(request, container, plan, console, mask, Some(&mut foreground))?;
+    if let Some(path) = &request.pid_file {
+        pid_file::write(path, process.pid)?;
+    }
+    foreground.wait(Pid::from_raw(process.pid), process.pidfd.as_fd(), None)
+}
+
+/// Until its program runs: only then is there nothing left that could fail.
+fn execute(
+    request: &ExecRequest,
+    container: &Container<'_>,
+    plan: &Plan,
+    console: Option<OwnedFd>,
+    mask: SigSet,
+    foreground: Option<&mut Foreground>,
+) -> Result<Init> {
+    let process = match container.record.cgroup.open_for_exec(&request.cgroup)? {
+        None => spawn(container, plan, console.as_ref(), None, mask)?,
+        Some(cgroup) => match spawn(container, plan, console.as_ref(), Some(cgroup), mask) {
+            // The container has handed controllers to cgroups of its own: where its first process is
+            // there is room.
+            Err(error) if error.errno() == Some(Errno::EBUSY) && request.cgroup.is_empty() => {
+                let cgroup = container.record.cgroup.open_of_init(container.init.pid)?;
+                spawn(container, plan, console.as_ref(), Some(cgroup), mask)?
+            }
+            other => other?,
+        },
+    };
+    drop(console);
+    match lead(request, container, plan, &process, foreground) {
+        Ok(()) => Ok(process),
+        Err(error) => match process.kill() {
+            Ok(()) => Err(error),
+            Err(left) => Err(Error::Cleanup(vec![error, left])),
+        },
+    }
+}
+
+fn spawn(
+    container: &Container<'_>,
+    plan: &Plan,
+    console: Option<&OwnedFd>,
+    cgroup: Option<OwnedFd>,
+    mask: SigSet,
+) -> Result<Init> {
+    let mut slots = Slots::new(0);
+    slots.lend(slots::INIT, &container.pidfd);
+    if let Some(console) = console {
+        slots.lend(slots::CONSOLE, console);
+    }
+    let mut joiner = plan.joiner.clone();
+    if let Some(cgroup) = &cgroup {
+        slots.lend(slots::CGROUP, cgroup);
+        if let Some(JoinerStep::Clone { cgroup, .. }) = joiner.last_mut() {
+            *cgroup = Some(slots::CGROUP);
+        }
+    }
+    let spawn =
+        Spawn { steps: &plan.steps, program: &plan.program, joiner: &joiner, flags: 0, cgroup: None, mask };
+    parent::spawn(&spawn, slots, &NoQuestions)
+}
+
+fn lead(
+    request: &ExecRequest,
+    container: &Container<'_>,
+    plan: &Plan,
+    process: &Init,
+    foreground: Option<&mut Foreground>,
+) -> Result<()> {
+    let pid = Pid::from_raw(process.pid);
+    plan.limits.apply_initial(pid)?;
+    if !container.record.cgroup.is_unified() {
+        container.record.cgroup.join_for_exec(process.pid, container.init.pid, &request.cgroup)?;
+    }
+    plan.limits.apply(pid)?;
+    // It stands still and is as privileged as we are: limits may be raised as far as we may.
+    plan.limits.apply_rlimits(pid)?;
+    if let Some(path) = &request.pidfd_socket {
+        send_pidfd(path, process.pidfd.as_fd(), PidfdOf::Exec)?;
+    }
+    process.go()?;
+    if let Some(foreground) = foreground {
+        // The terminal comes before the program; when it does not come, there is an error to read.
+        let attached = foreground.attach();
+        let failing = |index: usize| failing(&plan.steps, &plan.program, index);
+        process.wait(&failing, &String::new)?;
+        return attached;
+    }
+    let failing = |index: usize| failing(&plan.steps, &plan.program, index);
+    match process.wait(&failing, &String::new)? {
+        Arrived::Executed => Ok(()),
+        Arrived::Mounts | Arrived::Ready => Err(Error::Protocol("the process spoke out of turn".into())),
+    }
+}
+
+/// The joiner of an exec makes no namespaces, so it asks for nothing.
+struct NoQuestions;
+
+impl Answers for NoQuestions {
+    fn write_maps(&self, _joiner: i32) -> Result<()> {
+        Err(Error::Protocol("the joiner of an exec asked for id maps".into()))
+    }
+
+    fn write_offsets(&self, _joiner: i32) -> Result<()> {
+        Err(Error::Protocol("the joiner of an exec asked for clock offsets".into()))
+    }
+}

@@ -1,0 +1,56 @@
+//! `kill`: a signal for the container's first process, or for all of them.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use super::Runtime;
+use super::status::{is_alive, status};
+use crate::config::id::ContainerId;
+use crate::error::{Error, Lifecycle, Result};
+use crate::host::require_system_calls;
+use crate::state::{Dir, Init, Record, Status};
+use crate::sys::pidfd::{pidfd_open, pidfd_send_signal};
+
+pub fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    require_system_calls()?;
+    let dir = Dir::open(&runtime.root, id)?;
+    let record = dir.load()?;
+    let stopped = status(&dir, &record)? == Status::Stopped;
+    if all {
+        // Also of a container whose first process has ended: the others may live on.
+        return record.cgroup.kill_all(signal);
+    }
+    let Some(init) = record.init.filter(|_| !stopped) else {
+        return Err(Error::State { id: id.to_string(), why: Lifecycle::NotRunning });
+    };
+    send(init, signal)?;
+    if signal == libc::SIGKILL { reach_all(&record) } else { Ok(()) }
+}
+
+/// By a descriptor, which cannot become another process between the check and the signal.
+pub(super) fn send(init: Init, signal: i32) -> Result<()> {
+    let gone = || Error::State { id: String::new(), why: Lifecycle::NotRunning };
+    let pidfd = match pidfd_open(init.pid) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::ESRCH) => return Err(gone()),
+        Err(errno) => return Err(Error::sys("pidfd_open", init.pid, errno)),
+    };
+    if !is_alive(init)? {
+        return Err(gone());
+    }
+    match pidfd_send_signal(pidfd.as_fd(), signal) {
+        Ok(()) => Ok(()),
+        Err(Errno::ESRCH) => Err(gone()),
+        Err(errno) => Err(Error::sys(format!("send signal {signal} to"), init.pid, errno)),
+    }
+}
+
+/// In a pid namespace of its own the end of the first process is the end of all, by the kernel; in a
+/// shared one it is by us. And what is frozen has to be thawed to die.
+fn reach_all(record: &Record) -> Result<()> {
+    if record.shared_pid_namespace {
+        return record.cgroup.kill_all(libc::SIGKILL);
+    }
+    if record.cgroup.is_frozen()? { record.cgroup.thaw() } else { Ok(()) }
+}

@@ -1,0 +1,29 @@
+//! `--pid-file`: read by engines the moment it is there, so it appears whole or not at all.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// The number alone, without a newline: go-runc and BuildKit parse the whole file.
+pub(super) fn write(path: &Path, pid: i32) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("write pid file", path, &e);
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(path.file_name().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?);
+    let temporary = path.with_file_name(hidden);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .custom_flags(libc::O_SYNC)
+        .open(&temporary)
+        .map_err(failed)?;
+    let written = file.write_all(pid.to_string().as_bytes()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _removed = fs::remove_file(&temporary);
+    }
+    written.map_err(failed)
+}

@@ -1,0 +1,176 @@
+//! What a container is at this moment: worked out from its record and the kernel, never remembered.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use procfs::FromRead;
+use procfs::process::Stat;
+
+use crate::error::{Error, Result};
+use crate::state::{Dir, Init, Record, Stage, Status};
+
+/// <https://github.com/opencontainers/runtime-spec/blob/main/runtime.md#state>
+pub fn status(dir: &Dir, record: &Record) -> Result<Status> {
+    let alive = match record.init {
+        Some(init) => is_alive(init)?,
+        // `create` did not come to the clone: it is at work, or was killed there.
+        None => return Ok(Status::Creating),
+    };
+    if !alive {
+        return Ok(Status::Stopped);
+    }
+    if record.stage == Stage::Creating {
+        return Ok(Status::Creating);
+    }
+    if record.cgroup.is_frozen()? {
+        return Ok(Status::Paused);
+    }
+    // `start` removes the fifo once init has gone past it.
+    match fs::symlink_metadata(dir.fifo_path()) {
+        Ok(_) => Ok(Status::Created),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Status::Running),
+        Err(e) => Err(Error::io("stat", &dir.fifo_path(), &e)),
+    }
+}
+
+/// Names a living process, so that it can be told from a later one with its pid.
+pub fn identify(pid: i32) -> Result<Init> {
+    let stat = stat(pid)?.ok_or_else(|| Error::sys("stat", format!("/proc/{pid}"), Errno::ESRCH))?;
+    Ok(Init { pid, start_time: stat.starttime })
+}
+
+/// Whether it is still that process, and not just its unreaped remains.
+pub fn is_alive(init: Init) -> Result<bool> {
+    Ok(stat(init.pid)?.is_some_and(|stat| is_that(init, &stat)))
+}
+
+fn is_that(init: Init, stat: &Stat) -> bool {
+    // Z: zombie; X, x: dead (proc_pid_stat(5)).
+    stat.starttime == init.start_time && !matches!(stat.state, 'Z' | 'X' | 'x')
+}
+
+fn stat(pid: i32) -> Result<Option<Stat>> {
+    let path = PathBuf::from(format!("/proc/{pid}/stat"));
+    let gone = |e: &std::io::Error| {
+        // ESRCH: it died between open and read.
+        e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32)
+    };
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if gone(&e) => return Ok(None),
+        Err(e) => return Err(Error::io("read", &path, &e)),
+    };
+    match Stat::from_read(text.as_slice()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(e) => Err(Error::Protocol(format!("{}: {e}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Driver, Paths, Place};
+    use crate::config::id::ContainerId;
+    use crate::state::SCHEMA;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::UNIX_EPOCH;
+
+    struct Container {
+        _root: tempfile::TempDir,
+        cgroup: tempfile::TempDir,
+        dir: Dir,
+        record: Record,
+    }
+
+    fn paths(controller: &str, folder: &Path) -> Paths {
+        let place =
+            Place { controllers: vec![controller.to_owned()], folder: folder.to_owned(), name: "/a".into() };
+        let (v1, v2) = if controller.is_empty() { (vec![], Some(place)) } else { (vec![place], None) };
+        Paths { driver: Driver::Cgroupfs, v1, v2 }
+    }
+
+    /// One whose first process is this test.
+    fn container(controller: &str) -> Container {
+        let root = tempfile::tempdir().unwrap();
+        let cgroup = tempfile::tempdir().unwrap();
+        let dir = Dir::create(root.path(), &ContainerId::new("a").unwrap()).unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let record = Record {
+            schema: SCHEMA,
+            id: "a".into(),
+            stage: Stage::Created,
+            oci_version: "1.3.0".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            annotations: BTreeMap::new(),
+            created: UNIX_EPOCH,
+            owner: 0,
+            init: Some(identify(pid).unwrap()),
+            cgroup: paths(controller, cgroup.path()),
+            shared_pid_namespace: false,
+            no_new_keyring: false,
+        };
+        Container { _root: root, cgroup, dir, record }
+    }
+
+    #[test]
+    fn a_container_goes_from_creating_to_stopped() {
+        let mut c = container("");
+        let status = |c: &Container| super::status(&c.dir, &c.record).unwrap();
+
+        c.record.stage = Stage::Creating;
+        assert_eq!(status(&c), Status::Creating);
+        let init = c.record.init.take();
+        assert_eq!(status(&c), Status::Creating, "before the clone");
+        c.record.init = init;
+        c.record.stage = Stage::Created;
+        fs::write(c.dir.fifo_path(), "").unwrap();
+        assert_eq!(status(&c), Status::Created);
+        fs::remove_file(c.dir.fifo_path()).unwrap();
+        assert_eq!(status(&c), Status::Running);
+        c.record.init.as_mut().unwrap().start_time += 1;
+        assert_eq!(status(&c), Status::Stopped, "the pid is another process's now");
+    }
+
+    #[test]
+    fn a_frozen_cgroup_is_a_paused_container_on_both_versions() {
+        for (controller, file, values) in [
+            ("", "cgroup.freeze", [("0\n", Status::Running), ("1\n", Status::Paused)].as_slice()),
+            (
+                "freezer",
+                "freezer.state",
+                &[
+                    ("THAWED\n", Status::Running),
+                    ("FREEZING\n", Status::Paused),
+                    ("FROZEN\n", Status::Paused),
+                ],
+            ),
+        ] {
+            let c = container(controller);
+            for (value, expected) in values {
+                fs::write(c.cgroup.path().join(file), value).unwrap();
+                assert_eq!(status(&c.dir, &c.record).unwrap(), *expected, "{file} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_that_nobody_reaped_is_dead() {
+        let mut child = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+        let init = identify(i32::try_from(child.id()).unwrap()).unwrap();
+        // It is a zombie until `wait`, and soon.
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while is_alive(init).unwrap() {
+            assert!(std::time::Instant::now() < limit, "still alive");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(stat(init.pid).unwrap().is_some(), "its remains are there");
+        child.wait().unwrap();
+        assert!(!is_alive(init).unwrap());
+        assert_eq!(identify(init.pid).unwrap_err().errno(), Some(Errno::ESRCH));
+    }
+}
