@@ -27,3 +27,5 @@ pub mod process;
 pub mod state;
 // 6
 pub mod lifecycle;
+// 7
+pub mod cli;

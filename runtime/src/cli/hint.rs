@@ -1,0 +1,297 @@
+//! What to do about an error: a table by operation and error number. The text of a message is never
+//! looked at; its first word, where it is a step's, is the operation.
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Lifecycle};
+use crate::host::Facts;
+
+/// What the table looks at.
+struct Case<'a> {
+    operation: &'a str,
+    object: &'a str,
+    errno: Errno,
+    in_user_namespace: bool,
+}
+
+/// One line, without a full stop; `None` when the message says it all. `facts`, where the host is known.
+pub(super) fn hint(error: &Error, facts: Option<&Facts>) -> Option<String> {
+    let in_user_namespace = facts.is_some_and(|facts| facts.rootless);
+    let case = |operation, object, errno| Case { operation, object, errno, in_user_namespace };
+    match error.root() {
+        Error::Sys { operation, object, errno } => {
+            let (first, rest) = operation.split_once(' ').unwrap_or((operation, object));
+            known(&case(first, if object.is_empty() { rest } else { object }, *errno))
+        }
+        Error::Step { what, errno, .. } => {
+            let (operation, object) = what.split_once(' ').unwrap_or((what, ""));
+            known(&case(operation.trim_end_matches(','), object, *errno))
+        }
+        Error::Cgroup { file, errno, .. } => cgroup(&file.to_string_lossy(), *errno),
+        Error::State { why, id } => state(*why, id),
+        Error::Record { .. } => {
+            Some("`tare delete --force` removes what the record does not let it undo by name".into())
+        }
+        Error::Cleanup(errors) => errors.iter().find_map(|error| hint(error, facts)),
+        _ => None,
+    }
+    .or_else(|| facts.and_then(old_kernel).filter(|_| error.errno() == Some(Errno::ENOSYS)))
+}
+
+fn known(case: &Case<'_>) -> Option<String> {
+    let text = match (case.operation, case.errno) {
+        ("find", Errno::ENOENT) if case.object.starts_with("the program") => {
+            "process.args[0] is looked up in the container's root, along PATH of process.env"
+        }
+        ("find", Errno::EACCES) if case.object.starts_with("the program") => {
+            "the file must be executable for process.user, and its folders searchable"
+        }
+        ("execve" | "execveat" | "exec", Errno::ENOENT) => {
+            "the file may be there and its interpreter not: see its first line (#!), or the dynamic loader \
+             that `file` names; both are looked up in the container's root"
+        }
+        ("execve" | "execveat" | "exec", Errno::EACCES) => {
+            "the file must be executable for process.user, its folders searchable, and its mount not noexec"
+        }
+        ("execve" | "execveat" | "exec", Errno::ENOEXEC) => {
+            "the file is made for another architecture, or is a script without an interpreter line (#!)"
+        }
+        ("execve" | "execveat" | "exec", Errno::EISDIR) => "process.args[0] is a folder",
+        ("execve" | "execveat" | "exec", Errno::E2BIG) => {
+            "process.args and process.env are too long together"
+        }
+        ("newuidmap" | "newgidmap", Errno::ENOENT) => {
+            "install newuidmap and newgidmap (package uidmap or shadow): without them a user can map only himself"
+        }
+        ("newuidmap" | "newgidmap", _) => {
+            "the mappings must lie in the ranges that /etc/subuid and /etc/subgid give this user"
+        }
+        (
+            "mount" | "bind" | "attach" | "fsmount" | "fsconfig" | "move_mount" | "open_tree",
+            Errno::ENOSPC,
+        ) => "mount(2) means \"too many mounts\" here; see /proc/sys/fs/mount-max",
+        (
+            "mount" | "bind" | "change" | "fsopen" | "fsconfig" | "fsmount" | "move_mount" | "mount_setattr",
+            Errno::EPERM,
+        ) if case.in_user_namespace => {
+            "in a user namespace proc and sysfs can be mounted only where the present ones are wholly visible, and \
+             flags of the host's mounts cannot be lifted; bind the host's folder instead"
+        }
+        ("mount" | "fsopen" | "fsconfig", Errno::ENODEV) => {
+            "this kernel does not have the filesystem: see /proc/filesystems"
+        }
+        ("mount" | "fsconfig" | "mount_setattr", Errno::EINVAL) => {
+            "an option of this mount is not one of the filesystem's, or this kernel cannot map the ids of this filesystem"
+        }
+        ("mount" | "open_tree" | "move_mount", Errno::ENOENT) => "the mount's source must exist",
+        ("pivot_root", Errno::EINVAL) => "a rootfs on the initial ramdisk cannot be left: use --no-pivot",
+        ("open" | "openat2" | "chdir" | "stat" | "open_tree", Errno::EACCES) if case.in_user_namespace => {
+            "root of the user namespace must be able to search every parent folder of the bundle and of the rootfs"
+        }
+        ("make", Errno::ENOSPC) if case.object.starts_with("a user namespace") => {
+            "too many namespaces: see /proc/sys/user/max_user_namespaces"
+        }
+        ("clone" | "clone3" | "unshare", Errno::ENOSPC) => {
+            "too many namespaces: see /proc/sys/user/max_*_namespaces"
+        }
+        ("clone" | "clone3" | "unshare", Errno::EPERM) if case.in_user_namespace => {
+            "user namespaces are off for users here: see /proc/sys/kernel/unprivileged_userns_clone and \
+             /proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+        }
+        ("clone" | "clone3" | "fork", Errno::EAGAIN) => {
+            "a limit on processes is reached: RLIMIT_NPROC or pids.max"
+        }
+        ("connect", Errno::ENOENT | Errno::ECONNREFUSED) => {
+            "nobody listens on this socket: who receives the terminal must be there before the container"
+        }
+        ("connect", Errno::ENAMETOOLONG) => "the path of a socket has at most 107 bytes",
+        ("setns", Errno::EINVAL) => {
+            "the path is not a namespace of this kind, or this process is in it already"
+        }
+        ("prlimit64" | "setrlimit", Errno::EPERM) => {
+            "raising a hard limit needs CAP_SYS_RESOURCE in the initial user namespace"
+        }
+        ("open", Errno::ENOENT) if case.object.ends_with("/config.json") => {
+            "`tare spec` writes one to start from; `--bundle` names the bundle's folder"
+        }
+        (_, Errno::EMFILE) => "the limit on open files (RLIMIT_NOFILE) of the caller is reached",
+        (_, Errno::EROFS) if case.operation == "mkdir" => {
+            "this file system is read-only; `--root DIR` keeps the state elsewhere"
+        }
+        ("mkdir", Errno::EACCES) => "`--root DIR` keeps the state where this user may write",
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+fn cgroup(file: &str, errno: Errno) -> Option<String> {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    let text = match (name, errno) {
+        ("cgroup.procs" | "tasks", Errno::ENOSPC) => {
+            "a cpuset must have CPUs and memory nodes before a process can be in it: cpuset.cpus and cpuset.mems"
+        }
+        ("cgroup.procs" | "cgroup.threads", Errno::EBUSY) => {
+            "on cgroup v2 a cgroup with children that have controllers cannot hold processes"
+        }
+        ("cgroup.subtree_control", Errno::EBUSY) => {
+            "on cgroup v2 controllers cannot be given to the children of a cgroup that holds processes"
+        }
+        ("cgroup.procs" | "cgroup.subtree_control", Errno::EACCES | Errno::EPERM) => {
+            "the cgroup must be delegated to this user: run under `systemd-run --user --scope -p Delegate=yes`, or use \
+             --systemd-cgroup"
+        }
+        ("memory.limit_in_bytes" | "memory.max", Errno::EBUSY) => {
+            "more memory is in use than the new limit allows, and cannot be reclaimed"
+        }
+        ("cpu.rt_runtime_us", Errno::EINVAL) => {
+            "the parent cgroup gives no real-time budget that would suffice"
+        }
+        (_, Errno::ENOENT) => {
+            "this kernel or this cgroup does not have the controller: see cgroup.controllers of its parent"
+        }
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+fn state(why: Lifecycle, id: &str) -> Option<String> {
+    match why {
+        Lifecycle::AlreadyExists => Some(format!("`tare delete {id}` frees the id of a stopped container")),
+        Lifecycle::NotStopped(_) => Some(format!("`tare delete --force {id}` kills it first")),
+        Lifecycle::DoesNotExist => Some(
+            "`tare list` shows the containers of this root; engines have their own (`--root DIR`)".into(),
+        ),
+        _ => None,
+    }
+}
+
+/// Below the floor of KERNEL.md: clone3 5.3, openat2 5.6, mount_setattr 5.12.
+fn old_kernel(facts: &Facts) -> Option<String> {
+    let (major, minor) = facts.kernel;
+    (facts.kernel < (5, 12)).then(|| format!("this is Linux {major}.{minor}; tare needs 5.12"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::CgroupLayout;
+
+    fn facts(euid: u32, kernel: (u32, u32)) -> Facts {
+        Facts {
+            kernel,
+            euid,
+            egid: euid,
+            capabilities: 0,
+            last_capability: 40,
+            in_user_namespace: false,
+            apparmor: false,
+            selinux: false,
+            cgroup: CgroupLayout::default(),
+            newuidmap: None,
+            newgidmap: None,
+            rootless: euid != 0,
+            setgroups_denied: false,
+            full_mounts: Vec::new(),
+        }
+    }
+
+    fn step(what: &str, errno: Errno) -> Error {
+        Error::Step { index: 1, count: 2, what: what.into(), errno, detail: String::new() }
+    }
+
+    fn written(file: &str, errno: Errno) -> Error {
+        Error::Cgroup { file: file.into(), value: "1".into(), errno }
+    }
+
+    fn is(why: Lifecycle) -> Error {
+        Error::State { id: "web".into(), why }
+    }
+
+    #[test]
+    fn each_row_is_found_by_an_error_of_its_kind() {
+        let user = Some(facts(1000, (6, 1)));
+        let root = Some(facts(0, (6, 1)));
+        let old = Some(facts(0, (5, 4)));
+        let rows: Vec<(Error, &Option<Facts>, &str)> = vec![
+            (step("find the program: sh", Errno::ENOENT), &None, "PATH"),
+            (step("find the program: sh", Errno::EACCES), &None, "executable"),
+            (step("bind /a on /b", Errno::ENOSPC), &root, "mount-max"),
+            (step("pivot_root, and detach the old root", Errno::EINVAL), &root, "--no-pivot"),
+            (Error::sys("make a user namespace", "", Errno::ENOSPC), &user, "max_user_namespaces"),
+            (step("execve", Errno::ENOENT), &None, "interpreter"),
+            (step("execve /bin/x", Errno::EACCES), &None, "noexec"),
+            (step("execve /bin/x", Errno::ENOEXEC), &None, "architecture"),
+            (step("execve /bin", Errno::EISDIR), &None, "folder"),
+            (step("execve /bin/x", Errno::E2BIG), &None, "too long"),
+            (Error::sys("newuidmap", "", Errno::ENOENT), &user, "package uidmap"),
+            (Error::sys("newgidmap", "", Errno::EPERM), &user, "/etc/subgid"),
+            (step("mount tmpfs on /dev/shm", Errno::ENOSPC), &root, "mount-max"),
+            (step("mount proc on /proc", Errno::EPERM), &user, "user namespace"),
+            (step("fsopen foofs", Errno::ENODEV), &root, "/proc/filesystems"),
+            (step("fsconfig tmpfs", Errno::EINVAL), &root, "option"),
+            (Error::sys("open_tree", "/nowhere", Errno::ENOENT), &root, "source must exist"),
+            (step("pivot_root", Errno::EINVAL), &root, "--no-pivot"),
+            (Error::sys("open", "/home/a/rootfs", Errno::EACCES), &user, "parent folder"),
+            (Error::sys("clone3", "", Errno::ENOSPC), &root, "max_*_namespaces"),
+            (Error::sys("clone3", "", Errno::EPERM), &user, "unprivileged_userns_clone"),
+            (Error::sys("clone3", "", Errno::EAGAIN), &root, "RLIMIT_NPROC"),
+            (Error::sys("connect", "/run/s", Errno::ECONNREFUSED), &root, "listens"),
+            (Error::sys("connect", "/run/s", Errno::ENAMETOOLONG), &root, "107"),
+            (step("setns /proc/1/ns/net", Errno::EINVAL), &root, "not a namespace"),
+            (Error::sys("prlimit64", "RLIMIT_NOFILE", Errno::EPERM), &root, "CAP_SYS_RESOURCE"),
+            (Error::sys("open", "/b/config.json", Errno::ENOENT), &root, "tare spec"),
+            (Error::sys("socket", "", Errno::EMFILE), &root, "RLIMIT_NOFILE"),
+            (Error::sys("mkdir", "/run/tare", Errno::EROFS), &root, "--root"),
+            (Error::sys("mkdir", "/run/tare", Errno::EACCES), &user, "--root"),
+            (written("/sys/fs/cgroup/cpuset/a/cgroup.procs", Errno::ENOSPC), &root, "cpuset.mems"),
+            (written("/sys/fs/cgroup/a/cgroup.procs", Errno::EBUSY), &root, "cannot hold processes"),
+            (written("/sys/fs/cgroup/a/cgroup.subtree_control", Errno::EBUSY), &root, "holds processes"),
+            (written("/sys/fs/cgroup/a/cgroup.procs", Errno::EACCES), &user, "Delegate"),
+            (written("/sys/fs/cgroup/a/memory.max", Errno::EBUSY), &root, "reclaimed"),
+            (written("/sys/fs/cgroup/a/cpu.rt_runtime_us", Errno::EINVAL), &root, "real-time"),
+            (written("/sys/fs/cgroup/a/io.weight", Errno::ENOENT), &root, "controller"),
+            (is(Lifecycle::AlreadyExists), &root, "tare delete web"),
+            (is(Lifecycle::NotStopped("running")), &root, "--force web"),
+            (is(Lifecycle::DoesNotExist), &root, "tare list"),
+            (Error::Record { path: "/x".into(), why: "torn".into() }, &root, "delete --force"),
+            (Error::sys("openat2", "/x", Errno::ENOSYS), &old, "Linux 5.4; tare needs 5.12"),
+            (
+                Error::Cleanup(vec![Error::Usage("x".into()), step("pivot_root", Errno::EINVAL)]),
+                &root,
+                "--no-pivot",
+            ),
+            (step("pivot_root", Errno::EINVAL).context("a").context("b"), &root, "--no-pivot"),
+        ];
+        for (error, facts, needle) in rows {
+            let hint = hint(&error, facts.as_ref()).unwrap_or_else(|| panic!("no hint for {error}"));
+            assert!(hint.contains(needle), "{error}: {hint}");
+            assert!(!hint.contains('\n') && !hint.ends_with('.'), "{hint}");
+            // What Docker, Podman, CRI-O and containerd look for in stderr must come from the error alone.
+            for word in [
+                "not found",
+                "no such",
+                "not permitted",
+                "permission denied",
+                "does not exist",
+                "not running",
+            ] {
+                assert!(!hint.to_lowercase().contains(word), "{hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_known_nothing_is_said() {
+        let root = facts(0, (6, 1));
+        for error in [
+            Error::Usage("execve".into()),
+            Error::Protocol("mount".into()),
+            step("mount proc on /proc", Errno::EPERM),
+            step("sethostname x", Errno::EPERM),
+            Error::sys("openat2", "/x", Errno::ENOSYS),
+            is(Lifecycle::StartRunning),
+        ] {
+            assert_eq!(hint(&error, Some(&root)), None, "{error}");
+        }
+    }
+}
