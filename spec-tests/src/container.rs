@@ -1,0 +1,277 @@
+//! A container of the runtime under test: its verbs, and the checks when it is dropped.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::bundle::Bundle;
+use crate::call::{Output, Running, call, eventually};
+use crate::{need, runtime};
+
+/// Dropping it deletes the container by force and checks that nothing stays.
+#[derive(Debug)]
+pub struct Container {
+    bundle: Bundle,
+    created: Option<Running>,
+}
+
+impl Container {
+    pub(crate) fn new(bundle: Bundle) -> Self {
+        Container { bundle, created: None }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.bundle.id
+    }
+
+    /// The temporary directory, for sockets and files of a test.
+    pub fn dir(&self) -> &Path {
+        self.bundle.dir()
+    }
+
+    pub fn bundle_path(&self) -> PathBuf {
+        self.bundle.bundle_path()
+    }
+
+    pub fn rootfs_path(&self) -> PathBuf {
+        self.bundle.rootfs_path()
+    }
+
+    pub fn config(&self) -> &Value {
+        &self.bundle.config
+    }
+
+    /// The runtime's state directory, its `--root`.
+    pub fn root(&self) -> PathBuf {
+        self.dir().join("root")
+    }
+
+    /// The JSON log that the runtime was given.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir().join("log.json")).unwrap_or_default()
+    }
+
+    /// A call with the bundle's own `--root` and log, to be extended.
+    pub fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.bare();
+        command.arg("--root").arg(self.root()).arg("--log").arg(self.dir().join("log.json"));
+        command.args(["--log-format", "json"]).args(words);
+        command
+    }
+
+    /// The runtime without any global option, called from the temporary directory.
+    pub fn bare(&self) -> Command {
+        let mut command = Command::new(&runtime::under_test().path);
+        command.current_dir(self.dir());
+        for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+            command.env_remove(name);
+        }
+        if let Some((uid, gid)) = self.bundle.user {
+            command.uid(uid).gid(gid).env("XDG_RUNTIME_DIR", self.dir()).env("HOME", self.dir());
+        }
+        command
+    }
+
+    /// Calls the runtime with these words after the global options.
+    #[track_caller]
+    pub fn call<const N: usize>(&self, words: [&str; N]) -> Output {
+        call(self.command(words))
+    }
+
+    #[track_caller]
+    pub fn create(&mut self) -> Output {
+        self.create_with([])
+    }
+
+    /// `create` with further options. The container's own output is then in [`stdout`](Self::stdout).
+    #[track_caller]
+    pub fn create_with<const N: usize>(&mut self, options: [&str; N]) -> Output {
+        let mut command = self.command(["create", "--bundle"]);
+        command.arg(self.bundle_path()).args(options).arg(self.id());
+        self.create_by(command)
+    }
+
+    /// As `create`, by a command line (and environment) of the test's own, for example `run --detach`.
+    #[track_caller]
+    pub fn create_by(&mut self, command: Command) -> Output {
+        let mut running = Running::spawn(command, b"");
+        let output = running.wait();
+        self.created = Some(running);
+        output
+    }
+
+    /// What the detached container wrote up to now.
+    pub fn stdout(&self) -> String {
+        self.created.as_ref().map(Running::stdout).unwrap_or_default()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.created.as_ref().map(Running::stderr).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn wait_for_stdout(&self, text: &str) {
+        eventually(&format!("{text:?} on the container's stdout"), || self.stdout().contains(text));
+    }
+
+    #[track_caller]
+    pub fn start(&self) -> Output {
+        self.call(["start", self.id()])
+    }
+
+    /// `run` in the foreground.
+    #[track_caller]
+    pub fn run(&self) -> Output {
+        self.run_with([])
+    }
+
+    #[track_caller]
+    pub fn run_with<const N: usize>(&self, options: [&str; N]) -> Output {
+        self.spawn_run(options, b"").wait()
+    }
+
+    /// `run` in the foreground, not waited for.
+    pub fn spawn_run<const N: usize>(&self, options: [&str; N], stdin: &[u8]) -> Running {
+        let mut command = self.command(["run", "--bundle"]);
+        command.arg(self.bundle_path()).args(options).arg(self.id());
+        Running::spawn(command, stdin)
+    }
+
+    /// `exec` of the probe with these words.
+    #[track_caller]
+    pub fn exec<const N: usize>(&self, words: [&str; N]) -> Output {
+        self.exec_with([], words)
+    }
+
+    /// `exec` of the probe, with options of `exec` before the id.
+    #[track_caller]
+    pub fn exec_with<const O: usize, const N: usize>(&self, options: [&str; O], words: [&str; N]) -> Output {
+        let mut command = self.command(["exec"]);
+        command.args(options).arg(self.id()).arg("/probe").args(words);
+        call(command)
+    }
+
+    #[track_caller]
+    pub fn kill(&self, signal: &str) -> Output {
+        self.call(["kill", self.id(), signal])
+    }
+
+    #[track_caller]
+    pub fn delete(&self) -> Output {
+        self.call(["delete", self.id()])
+    }
+
+    #[track_caller]
+    pub fn delete_by_force(&self) -> Output {
+        self.call(["delete", "--force", self.id()])
+    }
+
+    /// The document that `state` prints; the call must succeed.
+    #[track_caller]
+    pub fn state(&self) -> Value {
+        self.call(["state", self.id()]).ok().json()
+    }
+
+    #[track_caller]
+    pub fn status(&self) -> String {
+        self.state()["status"].as_str().expect("a status").to_owned()
+    }
+
+    /// The container's init as the host numbers it.
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        let pid = self.state()["pid"].as_i64().expect("a pid");
+        i32::try_from(pid).expect("a pid")
+    }
+
+    #[track_caller]
+    pub fn wait_for_status(&self, status: &str) {
+        eventually(&format!("status {status}"), || self.status() == status);
+    }
+
+    /// Where this container's cgroup is: one directory on v2, one for each controller on v1.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let path = self.config()["linux"]["cgroupsPath"].as_str().unwrap_or_default().trim_start_matches('/');
+        if path.is_empty() || path.contains(':') {
+            return Vec::new();
+        }
+        let top = Path::new("/sys/fs/cgroup");
+        let tops = if need::is_cgroup_v2() {
+            vec![top.to_owned()]
+        } else {
+            fs::read_dir(top).map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default()
+        };
+        // A name below /sys/fs/cgroup may also be a link, or a plain directory where nothing is mounted.
+        tops.into_iter().filter(|t| need::is_cgroup(t)).map(|t| t.join(path)).filter(|p| p.exists()).collect()
+    }
+
+    /// The directory of one v1 controller, or the one of v2.
+    pub fn cgroup(&self, controller: &str) -> PathBuf {
+        let path = self.config()["linux"]["cgroupsPath"].as_str().unwrap_or_default().trim_start_matches('/');
+        let top = Path::new("/sys/fs/cgroup");
+        if need::is_cgroup_v2() { top.join(path) } else { top.join(controller).join(path) }
+    }
+
+    /// What should be gone after `delete` and is not.
+    pub fn remains(&self) -> Vec<String> {
+        let mut remains: Vec<String> = self.cgroups().iter().map(|p| p.display().to_string()).collect();
+        let state = self.root().join(self.id());
+        // An id that is no file's name (`..`) has no directory of its own.
+        if state.file_name() == Some(OsStr::new(self.id())) && state.exists() {
+            remains.push(state.display().to_string());
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let dir = self.dir().to_str().expect("UTF-8");
+        remains.extend(mounts.lines().filter(|l| l.contains(dir)).map(|l| format!("mount {l}")));
+        remains
+    }
+}
+
+impl Container {
+    /// Ends what a runtime that failed the test left in the container's cgroups, and removes them.
+    fn sweep(&self) {
+        for cgroup in self.cgroups() {
+            let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+            for pid in procs.lines().filter_map(|l| l.parse().ok()) {
+                // ESRCH: gone by itself.
+                nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            }
+        }
+        for cgroup in self.cgroups() {
+            // Busy until the killed are reaped; a few tries, and then the report of the failure has its path.
+            for _ in 0..50 {
+                if fs::remove_dir(&cgroup).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of the runtime:\n{}", self.log());
+            eprintln!("container's stdout: {}\nstderr: {}", self.stdout(), self.stderr());
+        }
+        let mut command = self.command(["delete", "--force"]);
+        command.arg(self.id());
+        // Not asserted: a container that was never created may be refused, and what counts is checked below.
+        let output = call(command);
+        let remains = self.remains();
+        if !remains.is_empty() {
+            self.sweep();
+            let text = format!("left behind after delete --force: {remains:#?}\n{output:#?}");
+            // A second panic while the first unwinds would abort and hide both.
+            if std::thread::panicking() { eprintln!("{text}") } else { panic!("{text}") }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What std and nix leave to raw descriptors.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// One message with the descriptors that came with it (`SCM_RIGHTS`, unix(7)).
+pub(crate) fn receive(stream: &UnixStream) -> nix::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; 65536];
+    let mut control = nix::cmsg_space!([i32; 16]);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let message =
+        recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut fds = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = part {
+            for fd in raw {
+                // SAFETY: the kernel made this descriptor for us in the call above, and nothing else knows it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    let length = message.bytes;
+    bytes.truncate(length);
+    Ok((bytes, fds))
+}
