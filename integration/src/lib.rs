@@ -1,1 +1,25 @@
-//! What the integration tests share.
+//! A runtime under its real callers: shells, terminals and pipes here, containerd, Docker and Podman from Debian's
+//! packages. All that these tests know of the runtime is the path of a binary.
+//!
+//! ```text
+//! cargo test -p integration                                   # ours, the release build of this workspace
+//! RUNTIME=/usr/sbin/runc cargo test -p integration            # a peer
+//! ```
+//!
+//! Nothing is left on the host: a [`Container`] deletes itself and fails its test if something of it stays, and an
+//! engine's daemon runs in a [`Sandbox`], namespaces that end with the test.
+
+mod container;
+pub mod need;
+mod outcome;
+mod rootfs;
+pub mod runtime;
+mod sandbox;
+mod sys;
+pub mod terminal;
+
+pub use container::Container;
+pub use outcome::{Outcome, call, eventually};
+pub use rootfs::{busybox, debian};
+pub use sandbox::Sandbox;
+pub use sys::enosys::take_away;

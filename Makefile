@@ -1,0 +1,69 @@
+# Everything is one word here: `make help`.
+# On a fresh Debian 12, as root, each target first installs what it lacks (integration/install.sh).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Another runtime for the tests and the benchmark: make test-containerd RUNTIME=/usr/sbin/runc
+RUNTIME ?=
+export RUNTIME
+
+suites := integration/suites.sh
+has := integration/install.sh
+
+.PHONY: demo
+demo: ## build, run a container, show what the host and the container see side by side
+	@$(has) build
+	@cargo build --quiet --release -p tare
+	@cargo run --quiet -p integration --bin demo -- "$$($(suites) runtime)"
+
+.PHONY: build
+build: ## the release binary, static: target/<triple>/release/tare
+	@$(has) build
+	@cargo build --release -p tare
+
+.PHONY: check
+check: ## formatting, lints, layers, dependencies, scripts, and what is linked into the binary
+	@$(has) check
+	@$(suites) check
+
+.PHONY: test-quick
+test-quick: ## unit tests, golden plans, layers, the life cycle on the release build: 3 minutes at most
+	@$(has) build
+	@$(suites) quick
+
+.PHONY: test
+test: ## everything: check, unit, specification, the allocation guard, engines; ends with one summary line
+	@$(has) test
+	@$(suites) test
+
+.PHONY: test-integration
+test-integration: ## containerd, Docker, Podman, a Debian system, leaks (RUNTIME=PATH for another runtime)
+	@$(has) engines
+	@$(suites) integration
+
+.PHONY: test-containerd
+test-containerd: ## of those, containerd alone
+	@$(has) engines
+	@$(suites) containerd
+
+.PHONY: test-peers
+test-peers: ## the specification's tests on runc and crun: the tests must be true of them too
+	@$(has) peers
+	@$(suites) peers
+
+.PHONY: bench
+bench: ## each operation against runc, crun and the bare syscalls, interleaved (ROUNDS=100)
+	@$(has) peers
+	@$(suites) bench
+
+.PHONY: install
+install: build ## into $(DESTDIR)$(PREFIX)/sbin
+	install -D -m 755 "$$($(suites) built)" "$(DESTDIR)$(PREFIX)/sbin/tare"
+
+.PHONY: help
+help: ## these lines
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 26

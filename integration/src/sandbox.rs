@@ -1,0 +1,110 @@
+//! Where an engine's daemon runs: mount, network and process namespaces that end with the test.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Dropped, it kills all that runs inside; the kernel then takes the mounts and the network with it, and what is left are the
+/// cgroups below [`Sandbox::cgroup`], which are removed here.
+#[derive(Debug)]
+pub struct Sandbox {
+    unshare: Child,
+    init: String,
+    dir: TempDir,
+    /// For the engine: the parent of its containers' cgroups.
+    pub cgroup: String,
+}
+
+impl Sandbox {
+    /// With an empty `/run`, a loopback that is up, and what `setup`, a line of shell, adds.
+    ///
+    /// # Panics
+    /// When the namespaces cannot be made.
+    pub fn new(setup: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("integration-").tempdir().expect("a directory");
+        let cgroup = format!("/{}", dir.path().file_name().expect("a name").to_string_lossy());
+        let script = format!(
+            "set -e; mount -t tmpfs -o mode=755 tmpfs /run; ip link set lo up; {setup}
+             echo ready; exec sleep infinity"
+        );
+        let mut unshare = Command::new("unshare")
+            .args([
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "sh",
+                "-c",
+                &script,
+            ])
+            .env("DIR", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut line = String::new();
+        let stdout = unshare.stdout.take().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("its output");
+        assert_eq!(line, "ready\n", "the sandbox was not set up");
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let init = std::fs::read_to_string(children).expect("its child").trim().to_owned();
+        Self { unshare, init, dir, cgroup }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path below the sandbox's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A command inside, without input.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init, "--mount", "--net", "--pid", "--"]).arg(program);
+        command
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // With --kill-child its first process dies too, and with that all of the process namespace.
+        let ended = self.unshare.kill().and_then(|()| self.unshare.wait());
+        // A cgroup stays busy for a moment after its last process was killed.
+        let begun = Instant::now();
+        let mut left = remove_cgroups(&self.cgroup);
+        while !left.is_empty() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(20));
+            left = remove_cgroups(&self.cgroup);
+        }
+        if !std::thread::panicking() {
+            assert!(ended.is_ok() && left.is_empty(), "{ended:?}, cgroups left: {left:?}");
+        }
+    }
+}
+
+/// Removes the trees of that name in every hierarchy; answers what could not be removed yet.
+fn remove_cgroups(name: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
+    let trees = std::iter::once(top.to_owned()).chain(hierarchies).map(|dir| dir.join(&name[1..]));
+    trees.filter(|tree| tree.is_dir() && remove_tree(tree).is_err()).collect()
+}
+
+/// A cgroup is removed by rmdir(2), its files go with it.
+fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(cgroup)?.flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path())?;
+    }
+    std::fs::remove_dir(cgroup)
+}

@@ -1,0 +1,224 @@
+#!/bin/bash
+# Runs the suites and counts: every suite's seconds, and at the end one line
+# "N passed, N failed, N skipped". Ends with 1 if anything failed.
+#
+#   integration/suites.sh quick|check|test|integration|containerd|peers|bench
+#   integration/suites.sh runtime|built      the path of the runtime under test / of our build
+#
+# RUNTIME             another runtime for `integration`, `containerd`; the default is our release build
+# CI=true             a skip fails, unless EXPECTED_SKIPS, a list with commas, names it
+set -uo pipefail
+# Started in the background, or by nohup, some signals are ignored, and every container would inherit that.
+[ "${DEFAULT_SIGNALS:-}" = yes ] || DEFAULT_SIGNALS=yes exec env --default-signal "$0" "$@"
+cd "$(dirname "$0")/.." || exit 1
+
+export CARGO_TERM_COLOR=never # the counting reads the output
+PATH=$PWD/.cache/bin:$PATH:/usr/sbin:/sbin
+max_bytes=2500000
+
+target=${CARGO_TARGET_DIR:-$PWD/target}
+triple=$(rustc -vV | sed -n 's/^host: //p')
+built=$target/$triple/release/tare
+guarded=$target/$triple/guard/tare
+runtime=${RUNTIME:-$built}
+logs=$target/suites
+
+passed=0 failed=0 skipped=0
+table=()
+
+# suite NAME COMMAND...: runs it, counts by what the test runners printed. A command that is no
+# test runner counts as one test.
+suite() {
+  local name=$1 start=$SECONDS status=0 counts ok bad skips
+  shift
+  printf '\n== %s\n' "$name"
+  export SKIPS=$logs/$name.skips
+  : > "$SKIPS"
+  # Into a file, and shown from there: the end of a pipe would be the end of the last process that a
+  # failing test has left behind, too.
+  : > "$logs/$name.log"
+  tail -n +1 -f "$logs/$name.log" &
+  local shown=$!
+  "$@" < /dev/null > "$logs/$name.log" 2>&1 || status=1
+  sleep 0.5
+  kill $shown
+  wait $shown
+  counts=$(count "$logs/$name.log")
+  read -r ok bad <<< "$counts"
+  skips=$(sort -u "$SKIPS" | wc -l)
+  # A test that skipped itself returned, so its runner counted it as passed.
+  ok=$((ok > skips ? ok - skips : 0))
+  if [ $status != 0 ]; then
+    bad=$((bad > 0 ? bad : 1))
+  elif [ $((ok + bad + skips)) = 0 ]; then
+    ok=1
+  fi
+  passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skips))
+  table+=("$(printf '%-22s %5d s %6d passed %4d failed %4d skipped' "$name" $((SECONDS - start)) $ok "$bad" "$skips")")
+  return $status
+}
+
+# Sums libtest's "test result" lines. A test binary with a main of its own prints none: it is one
+# test, and if it failed, cargo's status says so.
+count() {
+  awk '
+    /^ +Running (unittests )?[^ ]+ \(/ || /^ +Doc-tests / { binaries++ }
+    /^test result: / {
+      results++
+      for (i = 2; i <= NF; i++) {
+        if ($i == "passed;") ok += $(i - 1)
+        if ($i == "failed;") bad += $(i - 1)
+      }
+    }
+    END { print ok + (binaries > results ? binaries - results : 0), bad + 0 }' "$1"
+}
+
+# skip WHAT REASON: for what no test runner runs.
+skip() {
+  echo "SKIP $1: $2" | tee -a "$SKIPS"
+  [ "${CI:-}" != true ] || case ",${EXPECTED_SKIPS:-}," in *",$1,"*) ;; *) return 1 ;; esac
+}
+
+finish() {
+  printf '\n'
+  printf '%s\n' "${table[@]}"
+  printf '%-22s %5d s\n' all $SECONDS
+  if [ $skipped -gt 0 ]; then
+    printf '\n'
+    cat "$logs"/*.skips | sort -u
+  fi
+  printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+  [ $failed = 0 ]
+}
+
+# --- what is checked without running a container
+
+lints() {
+  cargo clippy --version > /dev/null 2>&1 || { skip clippy "cargo clippy is not installed"; return; }
+  cargo clippy --workspace --all-targets --all-features -- -D warnings
+}
+
+dependencies() {
+  cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+}
+
+# Advisories stand in a database on GitHub.
+advisories() {
+  cargo deny fetch db > "$logs/advisories.fetch" 2>&1 ||
+    { skip advisories "the advisory database cannot be fetched"; return; }
+  cargo deny check --disable-fetch advisories
+}
+
+scripts() {
+  git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck
+}
+
+# One static file, and small; and without the functions for which glibc loads libraries of the
+# host at run time (getpwnam, getgrnam, getaddrinfo), which a static program must not do. The
+# binary is stripped; each of them brings the path of its configuration along, and that the path
+# shows is proved on a program that calls one.
+binary() {
+  local size nss=/etc/nsswitch.conf control=$logs/nss-control
+  size=$(stat -c %s "$built") || return 1
+  echo "$built: $size bytes"
+  [ "$size" -le $max_bytes ] || { echo "more than $max_bytes bytes"; return 1; }
+  if readelf -lW "$built" | grep -E 'INTERP|DYNAMIC'; then
+    echo "not static"
+    return 1
+  fi
+  printf '#include <pwd.h>\nint main(void) { return getpwnam("root") == 0; }\n' |
+    gcc -static -x c - -o "$control" 2> /dev/null || return 1
+  grep -qaF $nss "$control" || { echo "the control does not show $nss"; return 1; }
+  if grep -qaF $nss "$built"; then
+    echo "getpwnam, getgrnam, getaddrinfo or another function of NSS is linked (it reads $nss)"
+    return 1
+  fi
+}
+
+# --- groups of suites
+
+# Nothing is judged by an older binary when the build fails.
+build() { suite build cargo build --release -p tare || { finish; exit 1; }; }
+
+check() {
+  suite format cargo fmt --all --check
+  suite lints lints
+  suite layers cargo test --quiet -p tare --test layers
+  suite dependencies dependencies
+  suite advisories advisories
+  suite scripts scripts
+  suite binary binary
+}
+
+spec() { RUNTIME=$1 cargo test -p spec-tests --no-fail-fast "${@:2}"; }
+engines() { RUNTIME=$runtime cargo test -p integration --no-fail-fast "$@"; }
+
+guard() {
+  cargo build -p tare --profile guard --features alloc-guard && spec "$guarded"
+}
+
+# On a host of cgroup v1 the other version is tried too, as far as it can be shown there.
+spec_v2() {
+  RUNTIME=$built integration/v2-view.sh cargo test -p spec-tests --no-fail-fast
+}
+
+on_crun() {
+  local view=()
+  [ ! -d /sys/fs/cgroup/unified ] || view=(integration/v1-view.sh)
+  RUNTIME=$(command -v crun) "${view[@]}" cargo test -p spec-tests --no-fail-fast
+}
+
+[ "${1:-}" = runtime ] && { echo "$runtime"; exit; }
+[ "${1:-}" = built ] && { echo "$built"; exit; }
+rm -rf "$logs"
+mkdir -p "$logs"
+
+case ${1:-} in
+  check)
+    build
+    check
+    ;;
+  quick)
+    suite unit cargo test -p tare --no-fail-fast
+    build
+    suite spec-smoke spec "$built" --test lifecycle --test state
+    ;;
+  test)
+    runtime=$built
+    build
+    check
+    suite unit cargo test -p tare -p containerd-shim-tare-v2 --no-fail-fast
+    suite spec spec "$built"
+    [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] || suite spec-v2 spec_v2
+    suite spec-guard guard
+    suite integration engines
+    ;;
+  integration)
+    [ -n "${RUNTIME:-}" ] || build
+    suite integration engines
+    ;;
+  containerd)
+    [ -n "${RUNTIME:-}" ] || build
+    suite containerd engines --test containerd
+    ;;
+  peers)
+    suite spec-runc spec "$(command -v runc)"
+    suite spec-crun on_crun
+    ;;
+  bench)
+    cargo build --quiet --release -p tare &&
+      cargo build --quiet -p integration --bin bench &&
+      gcc -O2 -Wall -static integration/bench/floor.c -o "$logs/floor" &&
+      gcc -O2 -Wall -static integration/bench/idle.c -o "$logs/idle" &&
+      # The state of containers is on a tmpfs (/run), wherever this machine has its /tmp.
+      { [ "$(stat -fc %T /dev/shm)" != tmpfs ] || export TMPDIR=/dev/shm; } &&
+      exec "$target/$triple/debug/bench" --floor "$logs/floor" --idle "$logs/idle" \
+        --rounds "${ROUNDS:-100}" "$runtime" "$(command -v crun)" "$(command -v runc)"
+    exit 1
+    ;;
+  *)
+    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+finish
