@@ -285,6 +285,8 @@ fn first_record(request: &CreateRequest, config: &Config, plan: &Plan) -> Record
         init: None,
         cgroup: plan.cgroup.paths(),
         shared_pid_namespace: config.linux.namespaces.pid != Namespace::New,
+        poststart: !config.hooks.poststart.is_empty(),
+        poststop: !config.hooks.poststop.is_empty(),
         no_new_keyring: request.no_new_keyring,
     }
 }

@@ -102,17 +102,18 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
         // The record stays: with it the next delete can finish what this one could not.
         return Err(Error::Cleanup(failed));
     }
-    let config = stored_config(dir, &record.bundle);
+    let config = record.poststop.then(|| stored_config(dir, &record.bundle));
     dir.remove()?;
     // After everything is gone (runtime.md, "Lifecycle", step 13); a failure is a warning.
     match config {
-        Ok(config) => {
+        None => {}
+        Some(Ok(config)) => {
             let state = state_of(id, &config, &record.bundle, "stopped").with_pid(0);
             for error in run_poststop(&config, &state, &record.bundle) {
                 runtime.warn(error.to_string());
             }
         }
-        Err(error) => runtime.warn(format!("poststop hooks were not run: {error}")),
+        Some(Err(error)) => runtime.warn(format!("poststop hooks were not run: {error}")),
     }
     Ok(())
 }

@@ -44,8 +44,10 @@ pub fn start(runtime: &Runtime, id: &ContainerId, notify: Option<OsString>) -> R
     let pidfd = pidfd_open(init.pid).map_err(|e| Error::sys("pidfd_open", init.pid, e))?;
     open_gate(&dir.fifo_path())?;
     drop(lock);
-    let config = stored_config(&dir, &record.bundle)?;
-    poststart(runtime, id, &config, &record.bundle, init.pid)?;
+    if record.poststart {
+        let config = stored_config(&dir, &record.bundle)?;
+        poststart(runtime, id, &config, &record.bundle, init.pid)?;
+    }
     match socket {
         Some(socket) => socket.wait_until_ready(Pid::from_raw(init.pid), pidfd.as_fd()),
         None => Ok(()),

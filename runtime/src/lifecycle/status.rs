@@ -112,6 +112,8 @@ mod tests {
             init: Some(identify(pid).unwrap()),
             cgroup: paths(controller, cgroup.path()),
             shared_pid_namespace: false,
+            poststart: false,
+            poststop: true,
             no_new_keyring: false,
         };
         Container { _root: root, cgroup, dir, record }

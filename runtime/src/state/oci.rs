@@ -101,6 +101,8 @@ mod tests {
             init: Some(Init { pid: 7, start_time: 1 }),
             cgroup: Paths::none(Driver::Disabled),
             shared_pid_namespace: false,
+            poststart: false,
+            poststop: true,
             no_new_keyring: false,
         }
     }

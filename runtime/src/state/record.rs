@@ -56,9 +56,19 @@ pub struct Record {
     /// It shares its pid namespace: then the end of init is not the end of the others.
     #[serde(default)]
     pub shared_pid_namespace: bool,
+    /// There are hooks to read from the configuration at `start`, and at `delete`.
+    #[serde(default = "yes")]
+    pub poststart: bool,
+    #[serde(default = "yes")]
+    pub poststop: bool,
     /// `--no-new-keyring`: then `exec` joins no session keyring either.
     #[serde(default)]
     pub no_new_keyring: bool,
+}
+
+/// Of a record that does not say: then the configuration does.
+fn yes() -> bool {
+    true
 }
 
 /// How far `create` came.
@@ -202,6 +212,8 @@ mod tests {
                 }),
             },
             shared_pid_namespace: true,
+            poststart: false,
+            poststop: true,
             no_new_keyring: true,
         }
     }
