@@ -101,7 +101,7 @@ fn forwarded() {
         let child = sh(&format!("trap 'exit 42' {trap}; while :; do sleep 0.02; done"));
         // The shell needs a moment to set its trap.
         sleep(Duration::from_millis(300));
-        tare::sys::signal::send(Pid::this(), number).unwrap();
+        tare::sys::signal::kill(Pid::this().as_raw(), number).unwrap();
         assert_eq!(foreground.wait(child.pid, child.pidfd.as_fd(), None).unwrap(), 42, "{trap}");
     }
     // These two must not arrive.

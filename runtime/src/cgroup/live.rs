@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::folder::{Folder, PROCS, is_gone, rmdir};
 use super::paths::{Paths, Place};
 use crate::error::{Error, Result};
-use crate::sys::kill::kill;
+use crate::sys::signal::kill;
 
 /// A process in an uninterruptible sleep cannot be frozen; the kernel waits for it, we do not for ever.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,8 +7,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::plan::Join;
 use crate::sys::clone::setns;
-use crate::sys::fd;
 use crate::sys::slots::Slots;
+use crate::sys::{net, uts};
 
 pub fn join(join: &Join, slots: &Slots) -> Result<(), Errno> {
     setns(slots.get(join.slot)?, join.kind.flag())
@@ -20,13 +20,13 @@ pub fn enter_new_cgroup_namespace() -> Result<(), Errno> {
 
 /// `lo` of a new network namespace is down; every program expects it up.
 pub fn loopback_up() -> Result<(), Errno> {
-    fd::loopback_up()
+    net::loopback_up()
 }
 
 pub fn set_hostname(name: &CStr) -> Result<(), Errno> {
-    fd::sethostname(name)
+    uts::sethostname(name)
 }
 
 pub fn set_domainname(name: &CStr) -> Result<(), Errno> {
-    fd::setdomainname(name)
+    uts::setdomainname(name)
 }

@@ -189,7 +189,7 @@ fn taken_signals() -> SigSet {
 
 /// The pid is ours to wait for and not yet reaped, so it is no other process's.
 fn forward(pid: Pid, number: i32) -> Result<()> {
-    match signal::send(pid, number) {
+    match signal::kill(pid.as_raw(), number) {
         // It has just ended, or a set-user-id program runs there: as runc, we go on.
         Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => Ok(()),
         Err(errno) => Err(Error::sys(format!("send signal {number} to"), pid, errno)),

@@ -248,7 +248,7 @@ mod tests {
             let expected = [("READY=1\n", 0), ("MAINPID=5\n", 0), ("BARRIER=1", 1)];
             assert_eq!(seen, expected.map(|(text, fds)| (text.to_owned(), fds)));
         });
-        crate::sys::signal::send(running.pid, libc::SIGKILL).unwrap();
+        crate::sys::signal::kill(running.pid.as_raw(), libc::SIGKILL).unwrap();
         nix::sys::wait::waitpid(running.pid, None).unwrap();
     }
 

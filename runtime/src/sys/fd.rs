@@ -94,22 +94,6 @@ pub fn getcwd(buffer: &mut [u8]) -> Result<usize, Errno> {
     cvt(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) }).map(|n| n as usize)
 }
 
-/// Brings the loopback interface of this network namespace up (`netdevice(7)`).
-pub fn loopback_up() -> Result<(), Errno> {
-    // SAFETY: no pointers.
-    let socket = cvt_fd(unsafe {
-        libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
-    })?;
-    // SAFETY: `ifreq` is a plain struct with a union of integers, for which zero is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request reads an `ifreq` with a NUL-terminated name, which outlives the call.
-    cvt(unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
-        .map(drop)
-}
-
 /// `readlinkat(2)` into `buffer`.
 pub fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: `name` is NUL-terminated; the kernel writes at most `buffer.len()` bytes.
@@ -117,16 +101,4 @@ pub fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result
         libc::syscall(libc::SYS_readlinkat, dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr(), buffer.len())
     })
     .map(|n| n as usize)
-}
-
-/// `sethostname(2)`.
-pub fn sethostname(name: &CStr) -> Result<(), Errno> {
-    // SAFETY: the kernel reads `count_bytes` bytes of `name`.
-    cvt(unsafe { libc::syscall(libc::SYS_sethostname, name.as_ptr(), name.count_bytes()) }).map(drop)
-}
-
-/// `setdomainname(2)`.
-pub fn setdomainname(name: &CStr) -> Result<(), Errno> {
-    // SAFETY: the kernel reads `count_bytes` bytes of `name`.
-    cvt(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()) }).map(drop)
 }

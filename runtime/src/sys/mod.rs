@@ -8,8 +8,8 @@ pub mod clone;
 mod errno;
 pub mod fd;
 pub mod keyctl;
-pub mod kill;
 pub mod mount;
+pub mod net;
 pub mod pidfd;
 pub mod prctl;
 pub mod probe;
@@ -20,6 +20,7 @@ pub mod signal;
 pub mod slots;
 pub mod spawn;
 pub mod tty;
+pub mod uts;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -1,13 +1,17 @@
 //! Signals by number: nix knows no real-time ones.
 
-use libc::c_int;
 use nix::errno::Errno;
-use nix::unistd::Pid;
 
-/// `kill(2)`. Only for a child of ours that is not yet reaped, or the number may be another's.
-pub fn send(pid: Pid, signal: c_int) -> Result<(), Errno> {
-    // SAFETY: numbers only.
-    Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
+/// `kill(2)`. A number that is reaped may be another's by now: for a child of ours that is not, or for
+/// what a cgroup has just listed.
+///
+/// `pid` is a single process: 0 and negative numbers, which mean groups and all, are `EINVAL`.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    if pid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: two numbers; the call touches no memory of ours.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
 /// SIGPIPE ends the process again: Rust ignores it, and that would outlive an exec.
