@@ -36,6 +36,7 @@ pub mod bundle;
 pub mod call;
 pub mod container;
 pub mod facts;
+pub mod fuse;
 pub mod host_mount;
 pub mod namespaces;
 pub mod need;

@@ -125,6 +125,12 @@ pub fn kernel(major: u32, minor: u32) -> Result<(), String> {
     when(own >= (major, minor), format!("kernel {} is older than {major}.{minor}", release.trim()))
 }
 
+/// File systems whose server is a process.
+pub fn fuse() -> Result<(), String> {
+    let opened = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    opened.map(drop).map_err(|e| format!("/dev/fuse: {e}"))
+}
+
 /// At least this many processors to run on.
 pub fn cpus(count: usize) -> Result<(), String> {
     let own = std::thread::available_parallelism().map_or(1, usize::from);

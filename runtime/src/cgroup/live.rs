@@ -1,6 +1,7 @@
 //! A container's cgroups after it was made, by their recorded paths: who is in them, freeze, kill,
 //! remove. A cgroup that is gone is empty, thawed and removed.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,12 +11,15 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::folder::{Folder, PROCS, is_gone, rmdir};
+use super::holder::holders;
 use super::paths::{Paths, Place};
 use crate::error::{Error, Result};
 use crate::sys::signal::kill;
 
 /// A process in an uninterruptible sleep cannot be frozen; the kernel waits for it, we do not for ever.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For reaching all that fork away from a signal.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a killed process to leave: longer than an exit with much memory takes.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -36,7 +40,7 @@ impl Paths {
     pub fn is_empty(&self) -> Result<bool> {
         if let Some(place) = self.v2.as_ref().filter(|_| self.is_unified()) {
             return match Folder::open_if_there(&place.folder)? {
-                Some(folder) => Ok(!event(&folder, "populated 1")?),
+                Some(folder) => Ok(!event(&folder, POPULATED)?),
                 None => Ok(true),
             };
         }
@@ -96,6 +100,9 @@ impl Paths {
                 Err(error) => return Err(error),
             }
         }
+        if signal == SIGKILL {
+            self.forbid_forks()?;
+        }
         let was_frozen = self.is_frozen()?;
         // Frozen, nobody can fork away from under the list. That it cannot be frozen (no freezer,
         // a process that sleeps uninterruptibly) must not keep a signal from the others.
@@ -103,7 +110,7 @@ impl Paths {
             self.freezer().and_then(|p| Folder::open_if_there(&p.folder).transpose()).transpose()?;
         let frozen = !was_frozen
             && freezer.as_ref().is_some_and(|f| freeze_within(f, Duration::from_millis(100)).is_ok());
-        let killed = signal_each(&place.folder, signal, !frozen && !was_frozen);
+        let killed = signal_each(&place.folder, signal, frozen || was_frozen);
         if let Some(freezer) = freezer {
             if signal == SIGKILL {
                 thaw_below(freezer.path())?;
@@ -112,6 +119,25 @@ impl Paths {
             }
         }
         killed
+    }
+
+    /// Who is to be killed and forks all the time is never caught by a list of who is there.
+    fn forbid_forks(&self) -> Result<()> {
+        let place = self.v1_with("pids").or(self.v2.as_ref());
+        let Some(folder) = place.and_then(|p| Folder::open_if_there(&p.folder).transpose()).transpose()?
+        else {
+            return Ok(());
+        };
+        match folder.write("pids.max", "0") {
+            // Where it may not be written, or tasks are not counted, the list has to do.
+            Err(error)
+                if is_gone(&error)
+                    || matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Removes the cgroups and those that the container made below them. Goes to the end; an error
@@ -129,14 +155,14 @@ impl Paths {
     }
 }
 
-/// To each process that is found; `moving`: again while new ones appear, a few times.
-fn signal_each(folder: &Path, signal: i32, moving: bool) -> Result<()> {
-    let mut sent: Vec<i32> = Vec::new();
-    for _ in 0..if moving { 5 } else { 1 } {
-        let new: Vec<i32> = pids_below(folder)?.into_iter().filter(|pid| !sent.contains(pid)).collect();
-        if new.is_empty() {
-            break;
-        }
+/// To each process that is found. Those that do not stand still can fork: again as long as new ones
+/// appear.
+fn signal_each(folder: &Path, signal: i32, frozen: bool) -> Result<()> {
+    let mut sent = HashSet::new();
+    let deadline = Instant::now() + SIGNAL_TIMEOUT;
+    loop {
+        let mut new = pids_below(folder)?;
+        new.retain(|pid| sent.insert(*pid));
         for &pid in &new {
             match kill(pid, signal) {
                 // Gone in the meantime.
@@ -144,9 +170,10 @@ fn signal_each(folder: &Path, signal: i32, moving: bool) -> Result<()> {
                 Err(errno) => return Err(Error::sys("kill", pid, errno)),
             }
         }
-        sent.extend(new);
+        if frozen || new.is_empty() || Instant::now() >= deadline {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 pub(super) fn pids_below(path: &Path) -> Result<Vec<i32>> {
@@ -217,6 +244,12 @@ fn freeze_v2(folder: &Folder, timeout: Duration) -> Result<()> {
 }
 
 const EVENTS: &str = "cgroup.events";
+const POPULATED: &str = "populated 1";
+
+/// By the count of v2, which also knows processes that have no number here.
+pub(super) fn is_populated(path: &Path) -> Result<bool> {
+    Folder::open_if_there(path)?.map_or(Ok(false), |folder| event(&folder, POPULATED))
+}
 
 fn event(folder: &Folder, line: &str) -> Result<bool> {
     Ok(folder.read_if_there(EVENTS)?.is_some_and(|text| text.lines().any(|l| l == line)))
@@ -290,14 +323,18 @@ fn remove_before(deadline: Instant, path: &Path) -> Result<()> {
             remove_before(deadline, &child)?;
         }
     }
+    let mut deadline = deadline;
+    let mut held_by = usize::MAX;
     let mut pause = Duration::from_millis(1);
     loop {
         match rmdir(path) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::EBUSY) if Instant::now() < deadline => {}
+            // Thousands that were killed take their time; as long as they become fewer it goes on.
+            Err(Errno::EBUSY) if fewer(path, &mut held_by)? => deadline = Instant::now() + REMOVE_TIMEOUT,
             Err(errno) => {
                 let error = Error::sys("rmdir", path.display(), errno);
-                return Err(match holder(path) {
+                return Err(match holders(path) {
                     Some(who) => error.context(format!("cgroup is still held by {who}")),
                     None => error,
                 });
@@ -308,16 +345,10 @@ fn remove_before(deadline: Instant, path: &Path) -> Result<()> {
     }
 }
 
-/// `process 4711 (sleep), state D`: whom to look at. Best effort, for the text of an error.
-fn holder(path: &Path) -> Option<String> {
-    let pid = *pids_below(path).ok()?.first()?;
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let status = read("status");
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.map_or("?", str::trim).to_owned()
-    };
-    let wchan = read("wchan");
-    let waiting = if wchan.is_empty() || wchan == "0" { String::new() } else { format!(", in {wchan}") };
-    Some(format!("process {pid} ({}), state {}{waiting}", field("Name:"), field("State:")))
+/// Than when it was last asked; never when there are none.
+fn fewer(path: &Path, before: &mut usize) -> Result<bool> {
+    let now = pids_below(path)?.len();
+    let fewer = now > 0 && now < *before;
+    *before = now;
+    Ok(fewer)
 }

@@ -36,12 +36,16 @@ mod devices;
 mod devices_bpf;
 mod exec;
 mod folder;
+mod holder;
 mod live;
+mod oom;
 mod paths;
 mod plan;
 mod resources;
 
 pub use apply::{Created, create};
+pub use holder::whereabouts;
+pub use oom::OomKills;
 pub use paths::{Paths, Place, View, views};
 pub use plan::{Plan, plan};
 

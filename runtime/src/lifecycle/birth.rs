@@ -246,6 +246,7 @@ fn effects(
     match grown {
         Ok(()) => Ok(Born { init, config, starter: starter.theirs, notify_folder }),
         Err(error) => {
+            let error = explain_oom(error, &init, cgroup.paths());
             let killed = init.kill();
             // runtime.md, "Lifecycle": a container whose hook failed goes on to its poststop hooks.
             let state = state_of(&request.id, &config, &request.bundle, "stopped").with_pid(0);
@@ -254,6 +255,20 @@ fn effects(
             }
             Err(error)
         }
+    }
+}
+
+/// A process that the kernel killed for want of memory cannot say so itself.
+fn explain_oom(error: Error, init: &Init, cgroup: &cgroup::Paths) -> Error {
+    if !init.was_killed() {
+        return error;
+    }
+    match cgroup.oom_kills() {
+        Ok(Some(kills)) if kills.count > 0 => {
+            error.context(format!("container init was OOM-killed (memory limit too low?): {}", kills.account))
+        }
+        Ok(_) => error,
+        Err(unread) => Error::Cleanup(vec![error, unread]),
     }
 }
 

@@ -33,6 +33,9 @@ pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result<()> {
         Err(error) => return without_record(runtime, &dir, force, error),
     };
     match status(&dir, &record)? {
+        // In a pid namespace of its own nobody outlives the first process, but somebody of the host may
+        // have been put into the cgroup.
+        Status::Stopped if force => record.cgroup.kill_all(libc::SIGKILL)?,
         Status::Stopped => {}
         _ if force => end_processes(&record)?,
         Status::Creating => return refuse(id, "creating"),
@@ -80,8 +83,8 @@ fn wait_for_end(init: Init) -> Result<()> {
         match poll(&mut fds, PollTimeout::from(KILL_TIMEOUT)) {
             Ok(0) => {
                 return Err(Error::Host {
-                    what: format!("container init {} still running", init.pid),
-                    why: format!("it was killed {} s ago", KILL_TIMEOUT / 1000),
+                    what: format!("container init still running {} s after SIGKILL", KILL_TIMEOUT / 1000),
+                    why: cgroup::whereabouts(init.pid),
                 });
             }
             Err(Errno::EINTR) => {}

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
@@ -108,7 +108,7 @@ fn with_joiner(joiner: i32, channel: &ParentEnd, spawn: &Spawn<'_>, answers: &dy
     let born = answer();
     if born.is_err() {
         // It may wait for an answer that does not come. Not reaped yet, so the number is its own.
-        let _gone = nix::sys::signal::kill(Pid::from_raw(joiner), nix::sys::signal::Signal::SIGKILL);
+        let _gone = nix::sys::signal::kill(Pid::from_raw(joiner), Signal::SIGKILL);
     }
     born
 }
@@ -188,6 +188,13 @@ impl Init {
             _ => "ended".into(),
         };
         Error::Protocol(format!("the container's first process {how} before it was ready"))
+    }
+
+    /// It ended by `SIGKILL`, before anybody reaped it.
+    pub fn was_killed(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        let ended = waitid(Id::Pid(Pid::from_raw(self.pid)), flags);
+        matches!(ended, Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)))
     }
 
     /// Ends and reaps it, after a failure.

@@ -13,6 +13,7 @@
 //! | `trap N` | says `ready`, then `signal n` for each of N signals |
 //! | `children N` | N children that sleep for a minute; says how many there are |
 //! | `orphan` | a grandchild that sleeps for a minute as a child of init, with no descriptor open |
+//! | `bomb` | says `armed`, and forks without end, as do its children; not one of them gives in to a signal |
 //! | `memory MIB` | takes and touches memory, says `touched MIB` |
 //! | `burn MILLISECONDS` | uses a processor |
 //! | `exit N` | |
@@ -58,6 +59,7 @@ fn verb(command: &[String]) -> Result<(), String> {
         ["trap", count] => trap(number(count)?),
         ["children", count] => children(number(count)?),
         ["orphan"] => orphan(),
+        ["bomb"] => bomb(),
         ["memory", mib] => memory(number(mib)?),
         ["burn", milliseconds] => {
             let end = Instant::now() + Duration::from_millis(number(milliseconds)?);
@@ -123,6 +125,13 @@ fn children(count: u32) -> Result<(), String> {
 fn orphan() -> Result<(), String> {
     sys::fork_orphan(Duration::from_secs(60)).map_err(|e| e.to_string())?;
     say("orphaned")
+}
+
+fn bomb() -> Result<(), String> {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).map_err(|e| e.to_string())?;
+    say("armed")?;
+    sys::fork_without_end(Duration::from_secs(60));
+    Ok(())
 }
 
 fn memory(mib: usize) -> Result<(), String> {

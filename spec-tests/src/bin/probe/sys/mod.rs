@@ -52,6 +52,15 @@ pub(crate) fn fork_sleeper(time: Duration) -> Result<(), Errno> {
     Ok(())
 }
 
+/// In this process and in every child, for this long; a failed fork is tried again.
+pub(crate) fn fork_without_end(time: Duration) {
+    let end = std::time::Instant::now() + time;
+    while std::time::Instant::now() < end {
+        // SAFETY: the probe has one thread, so its child may do all that it may.
+        unsafe { libc::fork() };
+    }
+}
+
 pub(crate) fn fork_orphan(time: Duration) -> Result<(), Errno> {
     // SAFETY: the probe has one thread, so its child may do all that it may.
     let child = Errno::result(unsafe { libc::fork() })?;
