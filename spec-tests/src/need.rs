@@ -57,7 +57,8 @@ pub fn root() -> Result<(), String> {
     when(nix::unistd::geteuid().is_root(), "not root")
 }
 
-pub(crate) fn is_cgroup_v2() -> bool {
+/// `/sys/fs/cgroup` is the unified hierarchy.
+pub fn is_cgroup_v2() -> bool {
     statfs("/sys/fs/cgroup").is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
@@ -125,10 +126,20 @@ pub fn kernel(major: u32, minor: u32) -> Result<(), String> {
     when(own >= (major, minor), format!("kernel {} is older than {major}.{minor}", release.trim()))
 }
 
+/// systemd as the host's first process, with which control groups can be made.
+pub fn systemd() -> Result<(), String> {
+    exists("/run/systemd/system")
+}
+
 /// File systems whose server is a process.
 pub fn fuse() -> Result<(), String> {
     let opened = OpenOptions::new().read(true).write(true).open("/dev/fuse");
     opened.map(drop).map_err(|e| format!("/dev/fuse: {e}"))
+}
+
+/// `integration/install.sh` installs it.
+pub fn strace() -> Result<(), String> {
+    exists("/usr/bin/strace")
 }
 
 /// At least this many processors to run on.

@@ -68,7 +68,7 @@ fn built(path: &str) -> PathBuf {
 }
 
 /// A peer that is known not to pass a test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Difference {
     flavor: Flavor,
     before: Option<&'static str>,
@@ -107,8 +107,8 @@ pub fn youki(reason: &'static str) -> Difference {
 /// # Panics
 /// As the body, or when a declared difference does not show.
 #[track_caller]
-pub fn differs<const N: usize>(known: [Difference; N], body: impl FnOnce()) {
-    if let Some(difference) = failed_as_declared(&known, body) {
+pub fn differs(known: impl AsRef<[Difference]>, body: impl FnOnce()) {
+    if let Some(difference) = failed_as_declared(known.as_ref(), body) {
         let runtime = under_test();
         panic!(
             "stale: {:?} {} passes, but was declared to differ: {}",
@@ -122,8 +122,8 @@ pub fn differs<const N: usize>(known: [Difference; N], body: impl FnOnce()) {
 /// # Panics
 /// As the body.
 #[track_caller]
-pub fn differs_at_times<const N: usize>(known: [Difference; N], body: impl FnOnce()) {
-    failed_as_declared(&known, body);
+pub fn differs_at_times(known: impl AsRef<[Difference]>, body: impl FnOnce()) {
+    failed_as_declared(known.as_ref(), body);
 }
 
 /// The declaration that applies to the runtime under test, if the body passed all the same.

@@ -35,7 +35,7 @@ pub fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result<()> {
     match status(&dir, &record)? {
         // In a pid namespace of its own nobody outlives the first process, but somebody of the host may
         // have been put into the cgroup.
-        Status::Stopped if force => record.cgroup.kill_all(libc::SIGKILL)?,
+        Status::Stopped if force && !record.cgroup.is_empty()? => record.cgroup.kill_all(libc::SIGKILL)?,
         Status::Stopped => {}
         _ if force => end_processes(&record)?,
         Status::Creating => return refuse(id, "creating"),
