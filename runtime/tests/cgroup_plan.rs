@@ -229,3 +229,64 @@ fn paths_come_back_from_a_state_file() {
     assert_eq!(plan.paths().v1[0].folder, PathBuf::from("/cg/cpu,cpuacct/own/scope/box"));
     assert!(!plan.paths().is_unified());
 }
+
+#[test]
+fn an_update_writes_what_was_asked_for_where_the_container_is() {
+    let paths = |layout: CgroupLayout| {
+        let id = ContainerId::new("box").unwrap();
+        let config = config(Some("/elsewhere".into()), resources());
+        cgroup::plan(&id, &config, &facts(layout), Driver::Cgroupfs).unwrap().paths()
+    };
+    let update = |paths: &Paths, resources: &Resources, layout| {
+        cgroup::plan_update(paths, resources, &facts(layout))
+            .map(|plan| plan.describe())
+            .map_err(|error| error.to_string())
+    };
+    let mut limits = limited();
+    // Rules for devices stay as they are.
+    limits.devices[0].allow = false;
+    for (layout, expected) in [
+        (
+            v1(),
+            &[
+                "make cgroup /cg/cpu,cpuacct/elsewhere",
+                "write cpu.cfs_quota_us = 50000",
+                "make cgroup /cg/memory/elsewhere",
+                "write memory.limit_in_bytes = 1000",
+                "write memory.memsw.limit_in_bytes = 3000",
+            ][..],
+        ),
+        (
+            v2(),
+            &[
+                "make cgroup /cg/elsewhere",
+                "write memory.swap.max = 2000",
+                "write memory.max = 1000",
+                "write cpu.max = 50000 100000",
+            ],
+        ),
+    ] {
+        assert_eq!(update(&paths(layout.clone()), &limits, layout.clone()).unwrap(), expected);
+        assert_eq!(update(&paths(layout.clone()), &Resources::default(), layout).unwrap(), [""; 0]);
+    }
+
+    let mut without_memory = paths(v1());
+    without_memory.v1.retain(|place| place.controllers != ["memory"]);
+    assert_eq!(
+        update(&without_memory, &limits, v1()).unwrap_err(),
+        "cannot set memory limit: the container has no cgroup of the memory controller"
+    );
+    let none = Paths::none(Driver::Disabled);
+    assert_eq!(
+        update(&none, &limits, v2()).unwrap_err(),
+        "cannot set memory limit: the container has no cgroup of the memory controller"
+    );
+    let mut tasks = Resources { pids_limit: Some(5), ..Resources::default() };
+    assert_eq!(
+        update(&paths(v1()), &tasks, v1()).unwrap_err(),
+        "cannot set pids limit: the pids controller is not mounted on this host"
+    );
+    // No limit needs nothing.
+    tasks.pids_limit = Some(-1);
+    assert_eq!(update(&paths(v1()), &tasks, v1()).unwrap(), [""; 0]);
+}

@@ -47,7 +47,7 @@ pub use apply::{Created, create};
 pub use holder::whereabouts;
 pub use oom::OomKills;
 pub use paths::{Paths, Place, View, views};
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, plan_update};
 
 use serde::{Deserialize, Serialize};
 

@@ -68,11 +68,45 @@ pub fn plan(id: &ContainerId, config: &Config, facts: &Facts, driver: Driver) ->
         }
         Driver::Cgroupfs => {}
     }
-    let mut builder = Builder::new(id, config, facts);
+    let mut builder = Builder::for_new(id, config, facts);
     builder.controllers(resources)?;
     builder.devices(resources)?;
     builder.unified(resources)?;
-    builder.finish(config)
+    let mut groups = builder.finish()?;
+    for group in &mut groups {
+        group.optional &= !group.steps.iter().any(is_asked);
+        if facts.cgroup.is_unified() {
+            group.owner = owner(config);
+        } else if group.steps.is_empty() {
+            // On a hybrid host v2 is there for its bare tree: what the host hands down in it is
+            // the host's affair unless we need it.
+            group.enable.clear();
+        }
+    }
+    Ok(Plan { driver, unified: facts.cgroup.is_unified(), groups })
+}
+
+/// What a change of limits writes into the cgroups that a container has. What `resources` does not
+/// mention stays; device rules stay in any case, as with runc.
+///
+/// A limit whose hierarchy is not among `paths` is refused.
+pub fn plan_update(paths: &Paths, resources: &Resources, facts: &Facts) -> Result<Plan> {
+    let mut builder = Builder::for_update(paths, facts);
+    builder.controllers(resources)?;
+    builder.unified(resources)?;
+    let mut groups = builder.finish()?;
+    groups.retain(|group| !group.steps.is_empty());
+    Ok(Plan { driver: paths.driver, unified: paths.is_unified(), groups })
+}
+
+/// Rules for devices are always there; whoever may not have a cgroup cannot open more devices by
+/// that.
+fn is_asked(step: &Step) -> bool {
+    match step {
+        Step::Write(write) => !write.default && !write.file.starts_with("devices."),
+        Step::CheckUsage { .. } => true,
+        Step::Devices(_) => false,
+    }
 }
 
 impl Plan {
@@ -148,6 +182,8 @@ enum Home {
 
 struct Builder<'a> {
     layout: &'a CgroupLayout,
+    /// v2 is all there is for this container.
+    unified: bool,
     rootless: bool,
     in_user_namespace: bool,
     groups: Vec<Group>,
@@ -155,40 +191,62 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(id: &ContainerId, config: &Config, facts: &'a Facts) -> Self {
+    fn for_new(id: &ContainerId, config: &Config, facts: &'a Facts) -> Self {
         let layout = &facts.cgroup;
         let path = config.linux.cgroups_path.as_deref().filter(|p| !p.is_empty());
-        let rootless = facts.rootless;
         let group = |hierarchy: &Hierarchy, is_v2: bool| Group {
             place: place(hierarchy, is_v2, layout.is_unified(), path, id.as_str()),
             mountpoint: hierarchy.mountpoint.clone(),
             enable: if is_v2 { hierarchy.controllers.clone() } else { Vec::new() },
-            optional: rootless && path.is_none(),
+            optional: facts.rootless && path.is_none(),
             owner: None,
             steps: Vec::new(),
         };
         let v1 = layout.v1.iter().map(|h| group(h, false));
         let v2 = layout.v2.iter().map(|h| group(h, true));
+        Self::new(facts, layout.is_unified(), v1.chain(v2).collect())
+    }
+
+    /// The cgroups are there: nothing is made, enabled or given away.
+    fn for_update(paths: &Paths, facts: &'a Facts) -> Self {
+        let group = |place: &Place, hierarchy: &Hierarchy| Group {
+            place: place.clone(),
+            mountpoint: hierarchy.mountpoint.clone(),
+            enable: Vec::new(),
+            optional: false,
+            owner: None,
+            steps: Vec::new(),
+        };
+        let v1 = paths.v1.iter().filter_map(|place| {
+            let hierarchy = facts.cgroup.v1.iter().find(|h| h.controllers == place.controllers)?;
+            Some(group(place, hierarchy))
+        });
+        let v2 = paths.v2.iter().zip(&facts.cgroup.v2).map(|(place, hierarchy)| group(place, hierarchy));
+        Self::new(facts, paths.is_unified(), v1.chain(v2).collect())
+    }
+
+    fn new(facts: &'a Facts, unified: bool, groups: Vec<Group>) -> Self {
         Builder {
-            layout,
-            rootless,
+            layout: &facts.cgroup,
+            unified,
+            rootless: facts.rootless,
             in_user_namespace: facts.in_user_namespace,
-            groups: v1.chain(v2).collect(),
+            groups,
             problems: Problems::new(),
         }
     }
 
     /// A hybrid host has each controller in one hierarchy only, v1's or v2's: look in both.
     fn home(&self, controller: &str) -> Option<Home> {
-        let has = |h: &Hierarchy| h.controllers.iter().any(|c| c == controller);
-        match self.layout.v1.iter().position(has) {
+        let has = |controllers: &[String]| controllers.iter().any(|c| c == controller);
+        match self.groups.iter().position(|group| has(&group.place.controllers)) {
             Some(index) => Some(Home::V1(index)),
-            None => self.layout.v2.as_ref().filter(|h| has(h)).map(|_| self.v2()),
+            None => self.v2().filter(|_| self.layout.v2.as_ref().is_some_and(|v2| has(&v2.controllers))),
         }
     }
 
-    fn v2(&self) -> Home {
-        Home::V2(self.layout.v1.len())
+    fn v2(&self) -> Option<Home> {
+        self.groups.iter().position(|group| group.place.controllers.is_empty()).map(Home::V2)
     }
 
     fn add(&mut self, home: Home, writes: impl IntoIterator<Item = Step>) {
@@ -207,7 +265,7 @@ impl<'a> Builder<'a> {
         ];
         for (controller, v1, v2) in table {
             let home = self.home(controller);
-            let on_v2 = matches!(home, Some(Home::V2(_))) || home.is_none() && self.layout.is_unified();
+            let on_v2 = matches!(home, Some(Home::V2(_))) || home.is_none() && self.unified;
             let before = self.problems.len();
             let writes = if on_v2 { v2(&mut self.problems) } else { v1(&mut self.problems) };
             // Without the controller there is no limit; only that one is asked for is an error.
@@ -226,8 +284,13 @@ impl<'a> Builder<'a> {
     }
 
     fn missing(&self, controller: &str) -> Error {
+        let has = |h: &Hierarchy| h.controllers.iter().any(|c| c == controller);
         let why = match &self.layout.v2 {
-            Some(v2) if self.layout.is_unified() => {
+            // An unprivileged user's container may do without.
+            v2 if self.layout.v1.iter().chain(v2).any(has) => {
+                format!("the container has no cgroup of the {controller} controller")
+            }
+            Some(v2) if self.unified => {
                 let file = v2.mountpoint.join("cgroup.controllers");
                 format!("the {controller} controller is not available: {} does not list it", file.display())
             }
@@ -243,16 +306,16 @@ impl<'a> Builder<'a> {
         if self.in_user_namespace {
             return Ok(());
         }
-        match self.home("devices") {
-            Some(home) => self.add(home, policy.writes().into_iter().map(Step::Write)),
-            None if self.layout.v2.is_some() => {
+        match (self.home("devices"), self.v2()) {
+            (Some(home), _) => self.add(home, policy.writes().into_iter().map(Step::Write)),
+            (None, Some(v2)) => {
                 // Loading needs CAP_SYS_ADMIN of the host, which an unprivileged user has not.
                 if !policy.allows_everything() && !self.rootless {
-                    self.add(self.v2(), [Step::Devices(devices_bpf::compile(&policy))]);
+                    self.add(v2, [Step::Devices(devices_bpf::compile(&policy))]);
                 }
             }
-            None if policy.allows_everything() || self.rootless => {}
-            None => {
+            (None, None) if policy.allows_everything() || self.rootless => {}
+            (None, None) => {
                 let what = "cannot restrict devices".into();
                 return Err(Error::Host { what, why: "the devices controller is not mounted".into() });
             }
@@ -264,12 +327,12 @@ impl<'a> Builder<'a> {
         if resources.unified.is_empty() {
             return Ok(());
         }
-        if !self.layout.is_unified() {
+        let Some(v2) = self.v2().filter(|_| self.unified) else {
             return Err(Error::Host {
                 what: "linux.resources.unified".into(),
                 why: "invalid configuration: cannot use unified on cgroup v1".into(),
             });
-        }
+        };
         for (file, value) in &resources.unified {
             let mut refuse = |what: String| {
                 // RFC 6901: "/" in a key is "~1".
@@ -292,36 +355,18 @@ impl<'a> Builder<'a> {
                     let lines = value.split('\n').filter(|line| !line.is_empty());
                     let writes: Vec<_> =
                         lines.map(|line| Step::Write(Write::new(file.clone(), line))).collect();
-                    self.add(self.v2(), writes);
+                    self.add(v2, writes);
                 }
             }
         }
         Ok(())
     }
 
-    fn finish(mut self, config: &Config) -> Result<Plan> {
+    fn finish(self) -> Result<Vec<Group>> {
         if !self.problems.is_empty() {
             return Err(Error::Config { file: "config.json".into(), problems: self.problems });
         }
-        let unified = self.layout.is_unified();
-        for group in &mut self.groups {
-            let asked = |step: &Step| match step {
-                // Rules for devices are always there; whoever may not have a cgroup cannot open
-                // more devices by that.
-                Step::Write(write) => !write.default && !write.file.starts_with("devices."),
-                Step::CheckUsage { .. } => true,
-                Step::Devices(_) => false,
-            };
-            group.optional &= !group.steps.iter().any(asked);
-            if unified {
-                group.owner = owner(config);
-            } else if group.steps.is_empty() {
-                // On a hybrid host v2 is there for its bare tree: what the host hands down in it is
-                // the host's affair unless we need it.
-                group.enable.clear();
-            }
-        }
-        Ok(Plan { driver: Driver::Cgroupfs, unified, groups: self.groups })
+        Ok(self.groups)
     }
 }
 
