@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::resources::{Problems, Write};
-use crate::config::{DeviceKind, DeviceRule};
+use crate::config::{Device, DeviceKind, DeviceRule};
 use crate::error::Problem;
 
 /// Bits as in the context that the kernel gives to a program (`BPF_DEVCG_ACC_*`).
@@ -61,7 +61,8 @@ const ALWAYS_ALLOWED: [(Devices, u8); 10] = [
 
 impl Policy {
     /// In the order of the rules, and then what is always allowed; before the first rule nothing is.
-    pub(super) fn new(rules: &[DeviceRule], problems: &mut Problems) -> Self {
+    /// `nodes` are those that the container's first process makes for itself, under these rules.
+    pub(super) fn new(rules: &[DeviceRule], nodes: &[Device], problems: &mut Problems) -> Self {
         let mut policy = Policy::default();
         for (index, rule) in rules.iter().enumerate() {
             if let Err(what) = policy.apply(rule) {
@@ -72,6 +73,21 @@ impl Policy {
         for (devices, access) in ALWAYS_ALLOWED {
             if let Err(what) = policy.set(true, devices, access) {
                 problems.push(Problem { pointer: "/linux/resources/devices".into(), what });
+            }
+        }
+        for (index, node) in nodes.iter().enumerate() {
+            let kind = match node.kind {
+                DeviceKind::Char => Kind::Char,
+                DeviceKind::Block => Kind::Block,
+                DeviceKind::Fifo => continue,
+            };
+            // A rule that denies mknod would deny it to us. Where nothing is the default, any node
+            // may be made already.
+            let devices = Devices { major: Some(node.major), minor: Some(node.minor), kind };
+            if policy.allow
+                && let Err(what) = policy.set(true, devices, MKNOD)
+            {
+                problems.push(Problem { pointer: format!("/linux/devices/{index}"), what });
             }
         }
         policy
@@ -199,13 +215,31 @@ pub(super) mod tests {
     pub(in super::super) fn policy(rules: &[&str]) -> Policy {
         let rules: Vec<DeviceRule> = rules.iter().map(|r| rule(r)).collect();
         let mut problems = Problems::new();
-        let policy = Policy::new(&rules, &mut problems);
+        let policy = Policy::new(&rules, &[], &mut problems);
         assert_eq!(problems, []);
         policy
     }
 
     fn lines(rules: &[&str]) -> Vec<String> {
-        policy(rules).writes().iter().map(|w| format!("{} {}", w.file, w.value)).collect()
+        shown(&policy(rules))
+    }
+
+    fn shown(policy: &Policy) -> Vec<String> {
+        policy.writes().iter().map(|w| format!("{} {}", w.file, w.value)).collect()
+    }
+
+    /// `c 10:200`: as an entry of `linux.devices`.
+    fn node(text: &str) -> Device {
+        let DeviceRule { kind, major, minor, .. } = rule(&format!("+{text}"));
+        Device {
+            path: c"/dev/x".into(),
+            kind: kind.unwrap(),
+            major: major.unwrap(),
+            minor: minor.unwrap(),
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        }
     }
 
     const ALWAYS: [&str; 10] = [
@@ -252,6 +286,31 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn nodes_of_the_container_can_be_made_whatever_is_denied() {
+        for (rules, nodes, expected) in [
+            (&["+a", "-c 10:200 rwm"][..], &["c 10:200"][..], &["devices.deny c 10:200 rw"][..]),
+            (&["+a", "-b 8:0 m"], &["b 8:0"], &[]),
+            // Of other kinds and numbers the denial stays.
+            (&["+a", "-b 8:0 m"], &["c 8:0", "b 8:1", "p 8:0"], &["devices.deny b 8:0 m"]),
+        ] {
+            let rules: Vec<DeviceRule> = rules.iter().map(|r| rule(r)).collect();
+            let nodes: Vec<Device> = nodes.iter().map(|n| node(n)).collect();
+            let mut problems = Problems::new();
+            let policy = Policy::new(&rules, &nodes, &mut problems);
+            assert_eq!(shown(&policy)[1..], *expected);
+            assert_eq!(problems, []);
+        }
+        let rules = ["+a", "-c 10:* rwm"].map(rule);
+        let mut problems = Problems::new();
+        Policy::new(&rules, &["c 1:1", "c 10:200"].map(node), &mut problems);
+        let what = "c 10:200 m cannot be taken out of the wider rule before it, c 10:* rwm".into();
+        assert_eq!(problems, [Problem { pointer: "/linux/devices/1".into(), what }]);
+        // Where nothing is the default, nothing changes.
+        let nodes = ["c 10:200"].map(node);
+        assert_eq!(Policy::new(&[], &nodes, &mut Problems::new()), policy(&[]));
+    }
+
+    #[test]
     fn what_cannot_be_said_is_refused() {
         for (rules, expected) in [
             (
@@ -263,7 +322,7 @@ pub(super) mod tests {
         ] {
             let rules: Vec<DeviceRule> = rules.iter().map(|r| rule(r)).collect();
             let mut problems = Problems::new();
-            Policy::new(&rules, &mut problems);
+            Policy::new(&rules, &[], &mut problems);
             let pointer = format!("/linux/resources/devices/{}", rules.len() - 1);
             assert_eq!(problems, [Problem { pointer, what: expected.into() }]);
         }

@@ -171,6 +171,131 @@ mod tests {
         }
     }
 
+    /// The kernel's own list (`security/device_cgroup.c`), as one writes line after line into
+    /// `devices.allow` and `devices.deny`: nothing of our normal form is in it.
+    #[derive(Default)]
+    struct Kernel {
+        allows: bool,
+        exceptions: Vec<(u32, Option<u32>, Option<u32>, u32)>,
+    }
+
+    impl Kernel {
+        /// `devcgroup_update_access`
+        fn write(&mut self, allow: bool, line: &str) {
+            let mut fields = line.split([' ', ':']);
+            let kind = match fields.next().unwrap() {
+                "b" => BLOCK,
+                "c" => CHAR,
+                _ => {
+                    *self = Kernel { allows: allow, exceptions: Vec::new() };
+                    return;
+                }
+            };
+            let mut number = || fields.next().filter(|&n| n != "*").map(|n| n.parse().unwrap());
+            let (major, minor) = (number(), number());
+            let letters = fields.next().unwrap();
+            let bits = [('m', MKNOD), ('r', READ), ('w', WRITE)];
+            let access: u32 =
+                bits.iter().filter(|(l, _)| letters.contains(*l)).map(|(_, b)| u32::from(*b)).sum();
+            let same =
+                |e: &&mut (u32, Option<u32>, Option<u32>, u32)| (e.0, e.1, e.2) == (kind, major, minor);
+            match self.exceptions.iter_mut().find(same) {
+                // dev_exception_rm, dev_exception_add
+                Some(held) if allow == self.allows => held.3 &= !access,
+                Some(held) => held.3 |= access,
+                None if allow == self.allows => {}
+                None => self.exceptions.push((kind, major, minor, access)),
+            }
+            self.exceptions.retain(|e| e.3 != 0);
+        }
+
+        /// `devcgroup_check_permission`
+        fn allows(&self, kind: u32, access: u32, major: u32, minor: u32) -> bool {
+            let mut about = self
+                .exceptions
+                .iter()
+                .filter(|e| e.0 == kind && e.1.is_none_or(|n| n == major) && e.2.is_none_or(|n| n == minor));
+            match self.allows {
+                true => !about.any(|e| e.3 & access != 0),
+                false => about.any(|e| e.3 & access == access),
+            }
+        }
+    }
+
+    /// Marsaglia's xorshift: the same lists each time.
+    struct Numbers(u32);
+
+    impl Numbers {
+        fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 17;
+            self.0 ^= self.0 << 5;
+            items[self.0 as usize % items.len()]
+        }
+
+        fn rule(&mut self) -> String {
+            if self.one_of(&[true, false, false, false, false, false]) {
+                return self.one_of(&["+a", "-a"]).into();
+            }
+            let sign = self.one_of(&["+", "-"]);
+            let kind = self.one_of(&["b", "c"]);
+            let (major, minor) = (self.one_of(&MAJORS), self.one_of(&MINORS));
+            let access = self.one_of(&["r", "w", "m", "rw", "rm", "wm", "rwm"]);
+            format!("{sign}{kind} {major}:{minor} {access}")
+        }
+    }
+
+    const MAJORS: [&str; 5] = ["*", "1", "8", "10", "4294967295"];
+    const MINORS: [&str; 4] = ["*", "3", "200", "4294967295"];
+
+    #[test]
+    fn the_program_and_the_lines_for_v1_mean_what_the_rules_mean_to_the_kernel() {
+        let mut numbers = Numbers(20_151_118);
+        let (mut said, mut refused) = (0, 0);
+        for _ in 0..3000 {
+            let count = numbers.one_of(&[1, 2, 3, 4, 6, 8]);
+            let rules: Vec<String> = (0..count).map(|_| numbers.rule()).collect();
+            let parsed: Vec<_> = rules.iter().map(|rule| super::super::devices::tests::rule(rule)).collect();
+            let mut problems = Vec::new();
+            let policy = Policy::new(&parsed, &[], &mut problems);
+            if !problems.is_empty() {
+                refused += 1;
+                continue;
+            }
+            said += 1;
+            let mut model = Kernel::default();
+            for rule in &rules {
+                model.write(rule.starts_with('+'), &rule[1..]);
+            }
+            for line in ["c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm"]
+                .into_iter()
+                .chain(["c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"])
+            {
+                model.write(true, line);
+            }
+            // A cgroup below one that may do everything begins with that.
+            let mut written = Kernel { allows: true, exceptions: Vec::new() };
+            for write in policy.writes() {
+                written.write(write.file == "devices.allow", &write.value);
+            }
+            let program = compile(&policy);
+            for kind in [BLOCK, CHAR] {
+                for access in 1..8 {
+                    for major in [0, 1, 5, 8, 10, 136, u32::MAX] {
+                        for minor in [0, 2, 3, 200, u32::MAX] {
+                            let expected = model.allows(kind, access, major, minor);
+                            let verdict = run(&program, kind, access, major, minor);
+                            assert_eq!(verdict, expected, "{rules:?}: {kind} {major}:{minor} {access}");
+                            let verdict = written.allows(kind, access, major, minor);
+                            assert_eq!(verdict, expected, "v1 {rules:?}: {kind} {major}:{minor} {access}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(said > 1000 && refused > 100, "{said} lists said, {refused} refused");
+    }
+
     #[test]
     fn every_path_ends() {
         let program = compile(&policy(&["-a", "+c 10:200 rw"]));

@@ -70,7 +70,7 @@ pub fn plan(id: &ContainerId, config: &Config, facts: &Facts, driver: Driver) ->
     }
     let mut builder = Builder::for_new(id, config, facts);
     builder.controllers(resources)?;
-    builder.devices(resources)?;
+    builder.devices(config)?;
     builder.unified(resources)?;
     let mut groups = builder.finish()?;
     for group in &mut groups {
@@ -299,8 +299,11 @@ impl<'a> Builder<'a> {
         Error::Host { what: format!("cannot set {controller} limit"), why }
     }
 
-    fn devices(&mut self, resources: &Resources) -> Result<()> {
-        let policy = Policy::new(&resources.devices, &mut self.problems);
+    fn devices(&mut self, config: &Config) -> Result<()> {
+        let linux = &config.linux;
+        // In a user namespace no node is made, those of the host are bound.
+        let nodes = if linux.namespaces.user == Namespace::Inherit { &linux.devices[..] } else { &[] };
+        let policy = Policy::new(&linux.resources.devices, nodes, &mut self.problems);
         // The kernel lets nobody in a user namespace change device rules or load such a program;
         // and who is there can make no device node anyway.
         if self.in_user_namespace {
