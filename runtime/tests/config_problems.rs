@@ -485,28 +485,127 @@ fn resources() {
             resources(json!({"unified": {"memory.max": 1}})),
             "c /linux/resources/unified/memory.max: 1 is not a string",
         ),
-        (
-            resources(json!({"blockIO": {"weight": 10}})),
-            "c /linux/resources/blockIO: not supported yet by tare",
-        ),
-        (
-            resources(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2097152}]})),
-            "c /linux/resources/hugepageLimits: not supported yet by tare",
-        ),
-        (
-            resources(json!({"network": {"classID": 1}})),
-            "c /linux/resources/network: not supported yet by tare",
-        ),
-        (
-            resources(json!({"rdma": {"mlx5_1": {"hcaHandles": 0}}})),
-            "c /linux/resources/rdma: not supported yet by tare",
-        ),
         (linux(json!({"netDevices": {"eth0": {}}})), "c /linux/netDevices: not supported yet by tare"),
         (
             linux(json!({"memoryPolicy": {"mode": "MPOL_BIND"}})),
             "c /linux/memoryPolicy: not supported yet by tare",
         ),
         (linux(json!({"mountLabel": "l"})), "c /linux/mountLabel: not supported yet by tare"),
+    ]);
+}
+
+#[test]
+fn block_devices() {
+    let block_io = |properties: Value| linux(json!({"resources": {"blockIO": properties}}));
+    check(&[
+        (block_io(json!({"weight": 10, "leafWeight": 1000})), "none"),
+        (block_io(json!({"weight": 9})), "c /linux/resources/blockIO/weight: 9 is not from 10 to 1000"),
+        (
+            block_io(json!({"leafWeight": 1001})),
+            "c /linux/resources/blockIO/leafWeight: 1001 is not from 10 to 1000",
+        ),
+        (
+            block_io(json!({"weightDevice": [{"major": 8, "minor": 0}]})),
+            "c /linux/resources/blockIO/weightDevice/0: has neither weight nor leafWeight",
+        ),
+        (
+            block_io(json!({"weightDevice": [{"major": 8, "weight": 5}]})),
+            "c /linux/resources/blockIO/weightDevice/0/minor: is missing; \
+             c /linux/resources/blockIO/weightDevice/0/weight: 5 is not from 10 to 1000",
+        ),
+        (
+            block_io(json!({"throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]})),
+            "c /linux/resources/blockIO/throttleReadBpsDevice/0/major: -1 is not an integer from 0 to 4294967295",
+        ),
+        (
+            block_io(json!({"throttleWriteBpsDevice": [{"major": 8, "minor": 0}]})),
+            "c /linux/resources/blockIO/throttleWriteBpsDevice/0/rate: is missing",
+        ),
+        (
+            block_io(json!({"throttleReadIOPSDevice": [
+                {"major": 8, "minor": 0, "rate": 1}, {"major": 8, "minor": 16, "rate": 1}, {"major": 8, "minor": 0, "rate": 2}
+            ]})),
+            "c /linux/resources/blockIO/throttleReadIOPSDevice/2: device 8:0 is there twice",
+        ),
+        (
+            block_io(json!({"throttleWriteIOPSDevice": {}})),
+            "c /linux/resources/blockIO/throttleWriteIOPSDevice: an object is not an array",
+        ),
+    ]);
+}
+
+#[test]
+fn huge_pages() {
+    let limits = |limits: Value| linux(json!({"resources": {"hugepageLimits": limits}}));
+    let size = |size: &str| limits(json!([{"pageSize": size, "limit": 0}]));
+    let at = "c /linux/resources/hugepageLimits";
+    for known in ["64KB", "2MB", "1GB", "512MB", "16GB"] {
+        check(&[(size(known), "none")]);
+    }
+    for unknown in
+        ["2M", "2Mi", "2mb", "MB", "", "0MB", "-2MB", "+2MB", "2.0MB", "2 MB", "99999999999999999999GB", "é"]
+    {
+        let why = format!("{at}/0/pageSize: \"{unknown}\" is not a page size such as 64KB, 2MB or 1GB");
+        check(&[(size(unknown), &why)]);
+    }
+    for (text, kernels) in [("2048KB", "2MB"), ("1024MB", "1GB"), ("02MB", "2MB")] {
+        let why = format!("{at}/0/pageSize: \"{text}\" is not as the kernel writes it, which is {kernels}");
+        check(&[(size(text), &why)]);
+    }
+    check(&[
+        (limits(json!([{"limit": 1}])), &format!("{at}/0/pageSize: is missing")),
+        (limits(json!([{"pageSize": "2MB"}])), &format!("{at}/0/limit: is missing")),
+        (
+            limits(json!([{"pageSize": "2MB", "limit": -1}])),
+            &format!("{at}/0/limit: -1 is not an integer from 0 to 18446744073709551615"),
+        ),
+        (
+            limits(json!([{"pageSize": "2MB", "limit": 1}, {"pageSize": "2MB", "limit": 2}])),
+            &format!("{at}/1/pageSize: \"2MB\" is there twice"),
+        ),
+    ]);
+}
+
+#[test]
+fn network_and_rdma() {
+    let resources = |properties: Value| linux(json!({"resources": properties}));
+    let priority =
+        |name: &str| resources(json!({"network": {"priorities": [{"name": name, "priority": 1}]}}));
+    for name in ["eth0", "fifteen-letters", "br-1a2b.100"] {
+        check(&[(priority(name), "none")]);
+    }
+    for name in ["", "sixteen-letters!", "a b", "a/b", "a:b", ".", ".."] {
+        let why = format!(
+            "c /linux/resources/network/priorities/0/name: \"{name}\" is not the name of a network interface"
+        );
+        check(&[(priority(name), &why)]);
+    }
+    check(&[
+        (
+            resources(json!({"network": {"classID": 4294967296u64, "priorities": [{"name": "lo"}]}})),
+            "c /linux/resources/network/priorities/0/priority: is missing; \
+             c /linux/resources/network/classID: 4294967296 is not an integer from 0 to 4294967295",
+        ),
+        (
+            resources(json!({"network": {"priorities": [
+                {"name": "lo", "priority": 1}, {"name": "lo", "priority": 2}
+            ]}})),
+            "c /linux/resources/network/priorities/1/name: \"lo\" is there twice",
+        ),
+        (resources(json!({"rdma": {"mlx5_1": {"hcaHandles": 0}}})), "none"),
+        (
+            resources(json!({"rdma": {"mlx5_1": {}}})),
+            "c /linux/resources/rdma/mlx5_1: has neither hcaHandles nor hcaObjects",
+        ),
+        (
+            resources(json!({"rdma": {"mlx5_1": {"hcaObjects": -1}}})),
+            "c /linux/resources/rdma/mlx5_1/hcaObjects: -1 is not an integer from 0 to 4294967295",
+        ),
+        (
+            resources(json!({"rdma": {"a b": {"hcaObjects": 1}, "c": 1}})),
+            "c /linux/resources/rdma/a b: \"a b\" is not the name of an RDMA device; \
+             c /linux/resources/rdma/c: 1 is not an object",
+        ),
     ]);
 }
 

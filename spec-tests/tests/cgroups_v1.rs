@@ -274,23 +274,21 @@ fn throttles_of_block_devices_are_written() {
         return;
     };
     let rate = |n: u64| json!([{ "major": major, "minor": minor, "rate": n }]);
-    differs([tare_not_yet("blockIO is not built yet")], || {
-        let container = resources(|r| {
-            r["blockIO"] = json!({
-                "throttleReadBpsDevice": rate(1_048_576), "throttleWriteBpsDevice": rate(2_097_152),
-                "throttleReadIOPSDevice": rate(100), "throttleWriteIOPSDevice": rate(200),
-            });
-        })
-        .start();
-        for (file, rate) in [
-            ("blkio.throttle.read_bps_device", 1_048_576),
-            ("blkio.throttle.write_bps_device", 2_097_152),
-            ("blkio.throttle.read_iops_device", 100),
-            ("blkio.throttle.write_iops_device", 200),
-        ] {
-            assert_eq!(value(&container, "blkio", file), format!("{major}:{minor} {rate}"), "{file}");
-        }
-    });
+    let container = resources(|r| {
+        r["blockIO"] = json!({
+            "throttleReadBpsDevice": rate(1_048_576), "throttleWriteBpsDevice": rate(2_097_152),
+            "throttleReadIOPSDevice": rate(100), "throttleWriteIOPSDevice": rate(200),
+        });
+    })
+    .start();
+    for (file, rate) in [
+        ("blkio.throttle.read_bps_device", 1_048_576),
+        ("blkio.throttle.write_bps_device", 2_097_152),
+        ("blkio.throttle.read_iops_device", 100),
+        ("blkio.throttle.write_iops_device", 200),
+    ] {
+        assert_eq!(value(&container, "blkio", file), format!("{major}:{minor} {rate}"), "{file}");
+    }
 }
 
 fn block_device() -> Option<(u64, u64)> {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use spec_tests::{Bundle, Container, Value, crun, differs, json, need, runc, runc_before, tare_not_yet};
+use spec_tests::{Bundle, Container, Value, crun, differs, json, need, runc, runc_before};
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()
@@ -148,10 +148,21 @@ fn the_processors_are_set() {
 #[test]
 fn a_huge_page_limit_is_written() {
     need!(root, cgroup_v2, controller("hugetlb"));
-    differs([tare_not_yet("hugepageLimits is not built yet")], || {
+    let container =
+        resources(|r| r["hugepageLimits"] = json!([{ "pageSize": "2MB", "limit": 4_194_304 }])).start();
+    assert_eq!(value(&container, "hugetlb.2MB.max"), "4194304");
+}
+
+#[test]
+fn a_huge_page_limit_is_one_of_reservations_too() {
+    need!(root, cgroup_v2, controller("hugetlb"));
+    const NO: &str = "limits no reservations";
+    differs([runc_before("1.1.10", NO), crun(NO)], || {
+        // What the kubelet sends: nothing of this size.
         let container =
-            resources(|r| r["hugepageLimits"] = json!([{ "pageSize": "2MB", "limit": 4_194_304 }])).start();
-        assert_eq!(value(&container, "hugetlb.2MB.max"), "4194304");
+            resources(|r| r["hugepageLimits"] = json!([{ "pageSize": "2MB", "limit": 0 }])).start();
+        assert_eq!(value(&container, "hugetlb.2MB.max"), "0");
+        assert_eq!(value(&container, "hugetlb.2MB.rsvd.max"), "0");
     });
 }
 

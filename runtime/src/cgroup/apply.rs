@@ -215,27 +215,31 @@ fn missing_controllers(folder: &Folder, group: &Group) -> Result<Vec<String>> {
 }
 
 fn run_steps(folder: &Folder, steps: &[Step], is_new: bool) -> Result<()> {
-    let mut postponed: Option<&Write> = None;
+    let mut postponed: Vec<&Write> = Vec::new();
     let mut writer = Writer { folder, open: None };
     for step in steps {
         match step {
             Step::Write(write) if write.default && is_new => {}
-            Step::Write(write) => match (writer.set(write), postponed.take()) {
-                (Err(error), None) if write.after_next && error.errno() == Some(Errno::EINVAL) => {
-                    postponed = Some(write);
+            Step::Write(write) => match writer.set(write) {
+                Err(error) if write.after_next && error.errno() == Some(Errno::EINVAL) => {
+                    postponed.push(write);
                 }
-                (result, earlier) => {
+                result => {
                     result?;
-                    earlier.map_or(Ok(()), |earlier| writer.set(earlier))?;
+                    // The one that waited for this first, then the one that waited for that.
+                    while let Some(earlier) = postponed.pop() {
+                        writer.set(earlier)?;
+                    }
                 }
             },
+            Step::FirstThere(writes) => writer.set_first_there(writes)?,
             Step::CheckUsage { limit, swap } if !is_new => check_usage(folder, *limit, *swap)?,
             Step::CheckUsage { .. } => {}
             Step::Devices(program) => filter_devices(folder, program, is_new)?,
         }
     }
     // Nothing came after it that could have helped: let the kernel say once more why not.
-    postponed.map_or(Ok(()), |write| writer.set(write))
+    postponed.into_iter().rev().try_for_each(|write| writer.set(write))
 }
 
 /// Keeps the last file open: device rules are a dozen writes to the same one.
@@ -254,6 +258,16 @@ impl<'a> Writer<'a> {
                 errno,
             }),
         }
+    }
+
+    fn set_first_there(&mut self, writes: &'a [Write]) -> Result<()> {
+        for (left, write) in (0..writes.len()).rev().zip(writes) {
+            match self.set(write) {
+                Err(error) if left > 0 && error.errno() == Some(Errno::ENOENT) => {}
+                result => return result,
+            }
+        }
+        Ok(())
     }
 
     fn try_set(&mut self, file: &'a str, value: &str) -> nix::Result<()> {

@@ -38,6 +38,9 @@ pub(super) struct Group {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
     Write(Write),
+    /// Which file the kernel has depends on its build and modules: the first of them that is there
+    /// is written.
+    FirstThere(Vec<Write>),
     /// `checkBeforeUpdate`: refuse a limit that is below what is used now.
     CheckUsage {
         limit: Option<i64>,
@@ -104,7 +107,7 @@ pub fn plan_update(paths: &Paths, resources: &Resources, facts: &Facts) -> Resul
 fn is_asked(step: &Step) -> bool {
     match step {
         Step::Write(write) => !write.default && !write.file.starts_with("devices."),
-        Step::CheckUsage { .. } => true,
+        Step::FirstThere(_) | Step::CheckUsage { .. } => true,
         Step::Devices(_) => false,
     }
 }
@@ -147,11 +150,16 @@ impl Paths {
 }
 
 impl Step {
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Step::Write(write) => {
                 let when = if write.default { " (unless it is new)" } else { "" };
                 format!("write {} = {}{when}", write.file, write.value)
+            }
+            Step::FirstThere(writes) => {
+                let alternatives: Vec<_> =
+                    writes.iter().map(|write| format!("{} = {}", write.file, write.value)).collect();
+                format!("write {}: the first that is there", alternatives.join(", or "))
             }
             Step::CheckUsage { .. } => {
                 "check that no more memory is used than the limit (unless it is new)".into()
@@ -164,13 +172,96 @@ impl Step {
 /// The first limit that is asked for, by its name in the configuration.
 fn first_limit(resources: &Resources) -> Option<&'static str> {
     let mut ignored = Problems::new();
-    let memory = !resources::memory_v1(&resources.memory, &mut ignored).is_empty();
-    let cpu = !resources::cpu_v1(&resources.cpu, &mut ignored).is_empty();
-    let cpuset = !resources::cpuset(&resources.cpu).is_empty();
-    let pids = resources.pids_limit.is_some_and(|limit| limit >= 0);
-    [("memory", memory), ("cpu", cpu || cpuset), ("pids", pids), ("unified", !resources.unified.is_empty())]
-        .into_iter()
-        .find_map(|(name, asked)| asked.then_some(name))
+    CONTROLLERS
+        .iter()
+        .find(|controller| (controller.on_v1)(resources, &mut ignored).iter().any(is_asked))
+        .map(|controller| controller.property)
+        .or((!resources.unified.is_empty()).then_some("unified"))
+}
+
+type Steps = fn(&Resources, &mut Problems) -> Vec<Step>;
+
+/// Who holds a limit.
+struct Controller {
+    /// In the configuration.
+    property: &'static str,
+    v1: &'static str,
+    v2: &'static str,
+    on_v1: Steps,
+    on_v2: Steps,
+}
+
+const CONTROLLERS: [Controller; 9] = [
+    Controller {
+        property: "memory",
+        v1: "memory",
+        v2: "memory",
+        on_v1: |r, problems| plain(resources::memory_v1(&r.memory, problems)),
+        on_v2: |r, problems| {
+            let writes = plain(resources::memory_v2(&r.memory, problems));
+            check_usage(&r.memory).into_iter().chain(writes).collect()
+        },
+    },
+    Controller {
+        property: "cpu",
+        v1: "cpu",
+        v2: "cpu",
+        on_v1: |r, problems| plain(resources::cpu_v1(&r.cpu, problems)),
+        on_v2: |r, problems| plain(resources::cpu_v2(&r.cpu, problems)),
+    },
+    Controller {
+        property: "cpu",
+        v1: "cpuset",
+        v2: "cpuset",
+        on_v1: |r, _| plain(resources::cpuset(&r.cpu)),
+        on_v2: |r, _| plain(resources::cpuset(&r.cpu)),
+    },
+    Controller {
+        property: "pids",
+        v1: "pids",
+        v2: "pids",
+        on_v1: |r, _| plain(resources::pids(r.pids_limit)),
+        on_v2: |r, _| plain(resources::pids(r.pids_limit)),
+    },
+    Controller {
+        property: "blockIO",
+        v1: "blkio",
+        v2: "io",
+        on_v1: |r, _| resources::blkio(&r.block_io),
+        on_v2: |r, problems| resources::io(&r.block_io, problems),
+    },
+    Controller {
+        property: "hugepageLimits",
+        v1: "hugetlb",
+        v2: "hugetlb",
+        on_v1: |r, _| plain(resources::hugetlb_v1(&r.hugepage_limits)),
+        on_v2: |r, _| plain(resources::hugetlb_v2(&r.hugepage_limits)),
+    },
+    Controller {
+        property: "network",
+        v1: "net_cls",
+        v2: "net_cls",
+        on_v1: |r, _| plain(resources::net_cls(&r.network)),
+        on_v2: |r, _| plain(resources::net_cls(&r.network)),
+    },
+    Controller {
+        property: "network",
+        v1: "net_prio",
+        v2: "net_prio",
+        on_v1: |r, _| plain(resources::net_prio(&r.network)),
+        on_v2: |r, _| plain(resources::net_prio(&r.network)),
+    },
+    Controller {
+        property: "rdma",
+        v1: "rdma",
+        v2: "rdma",
+        on_v1: |r, _| plain(resources::rdma(&r.rdma)),
+        on_v2: |r, _| plain(resources::rdma(&r.rdma)),
+    },
+];
+
+fn plain(writes: Vec<Write>) -> Vec<Step> {
+    writes.into_iter().map(Step::Write).collect()
 }
 
 /// The version of the hierarchy that has a controller, and which group that is.
@@ -255,30 +346,23 @@ impl<'a> Builder<'a> {
     }
 
     fn controllers(&mut self, resources: &Resources) -> Result<()> {
-        let Resources { memory, cpu, pids_limit, .. } = resources;
-        type Writes<'b> = &'b dyn Fn(&mut Problems) -> Vec<Write>;
-        let table: [(&str, Writes, Writes); 4] = [
-            ("memory", &|p| resources::memory_v1(memory, p), &|p| resources::memory_v2(memory, p)),
-            ("cpu", &|p| resources::cpu_v1(cpu, p), &|p| resources::cpu_v2(cpu, p)),
-            ("cpuset", &|_| resources::cpuset(cpu), &|_| resources::cpuset(cpu)),
-            ("pids", &|_| resources::pids(*pids_limit), &|_| resources::pids(*pids_limit)),
-        ];
-        for (controller, v1, v2) in table {
-            let home = self.home(controller);
+        for controller in &CONTROLLERS {
+            let home = match self.home(controller.v1) {
+                Some(home @ Home::V1(_)) => Some(home),
+                _ => self.home(controller.v2),
+            };
             let on_v2 = matches!(home, Some(Home::V2(_))) || home.is_none() && self.unified;
             let before = self.problems.len();
-            let writes = if on_v2 { v2(&mut self.problems) } else { v1(&mut self.problems) };
+            let steps = if on_v2 { controller.on_v2 } else { controller.on_v1 };
+            let steps = steps(resources, &mut self.problems);
             // Without the controller there is no limit; only that one is asked for is an error.
-            let Some(home) = home else {
-                if writes.iter().any(|w| !w.default) || self.problems.len() > before {
-                    return Err(self.missing(controller));
+            match home {
+                Some(home) => self.add(home, steps),
+                None if self.problems.len() > before || steps.iter().any(is_asked) => {
+                    return Err(self.missing(if on_v2 { controller.v2 } else { controller.v1 }));
                 }
-                continue;
-            };
-            if controller == "memory" && on_v2 {
-                self.add(home, check_usage(memory));
+                None => {}
             }
-            self.add(home, writes.into_iter().map(Step::Write));
         }
         Ok(())
     }
@@ -289,6 +373,9 @@ impl<'a> Builder<'a> {
             // An unprivileged user's container may do without.
             v2 if self.layout.v1.iter().chain(v2).any(has) => {
                 format!("the container has no cgroup of the {controller} controller")
+            }
+            Some(_) if self.unified && matches!(controller, "net_cls" | "net_prio") => {
+                format!("cgroup v2 has no {controller} controller")
             }
             Some(v2) if self.unified => {
                 let file = v2.mountpoint.join("cgroup.controllers");

@@ -77,7 +77,6 @@ impl Resources {
             return Err(problem(file, "is not an object"));
         }
         let resources = resources::read(&document);
-        not_yet::check_resources(&value, &report);
         let warnings = report.finish(file)?;
         Ok((resources, warnings))
     }

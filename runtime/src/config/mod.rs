@@ -265,6 +265,12 @@ pub struct Resources {
     pub memory: Memory,
     pub cpu: Cpu,
     pub pids_limit: Option<i64>,
+    pub block_io: BlockIo,
+    /// Each page size once.
+    pub hugepage_limits: Vec<HugepageLimit>,
+    pub network: Network,
+    /// By the name of the RDMA device.
+    pub rdma: BTreeMap<String, RdmaLimit>,
     pub unified: BTreeMap<String, String>,
 }
 
@@ -293,6 +299,62 @@ pub struct Cpu {
     pub idle: Option<i64>,
     pub cpus: Option<String>,
     pub mems: Option<String>,
+}
+
+/// Weights are from 10 to 1000, or 0 for "not set". In each list a device stands once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlockIo {
+    pub weight: Option<u16>,
+    pub leaf_weight: Option<u16>,
+    pub weight_device: Vec<WeightDevice>,
+    pub throttle_read_bps_device: Vec<ThrottleDevice>,
+    pub throttle_write_bps_device: Vec<ThrottleDevice>,
+    pub throttle_read_iops_device: Vec<ThrottleDevice>,
+    pub throttle_write_iops_device: Vec<ThrottleDevice>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightDevice {
+    pub major: u32,
+    pub minor: u32,
+    pub weight: Option<u16>,
+    pub leaf_weight: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThrottleDevice {
+    pub major: u32,
+    pub minor: u32,
+    /// Bytes or operations in a second; 0 is no limit.
+    pub rate: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HugepageLimit {
+    /// In the kernel's words: `2MB`.
+    pub page_size: String,
+    /// Bytes; 0 is a limit.
+    pub limit: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    pub class_id: Option<u32>,
+    /// Each interface once.
+    pub priorities: Vec<InterfacePriority>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfacePriority {
+    pub name: String,
+    pub priority: u32,
+}
+
+/// At least one of the two is there; 0 is a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RdmaLimit {
+    pub hca_handles: Option<u32>,
+    pub hca_objects: Option<u32>,
 }
 
 /// One line of `linux.resources.devices`, in order.

@@ -10,14 +10,6 @@ type Row = (&'static str, fn(&Value) -> bool);
 
 const PROCESS: &[Row] = &[("/apparmorProfile", asks), ("/selinuxLabel", asks)];
 
-const RESOURCES: &[Row] = &[
-    ("/blockIO", asks),
-    ("/hugepageLimits", limits_above_zero),
-    ("/network", asks),
-    // A limit of 0 is a limit here.
-    ("/rdma", has_entries),
-];
-
 const LINUX: &[Row] = &[
     ("/intelRdt", asks),
     ("/memoryPolicy", asks),
@@ -27,7 +19,7 @@ const LINUX: &[Row] = &[
 ];
 
 pub(super) fn check_config(config: &Value, report: &Report) {
-    for (prefix, table) in [("/process", PROCESS), ("/linux", LINUX), ("/linux/resources", RESOURCES)] {
+    for (prefix, table) in [("/process", PROCESS), ("/linux", LINUX)] {
         if let Some(part) = config.pointer(prefix) {
             check(part, prefix, table, report);
         }
@@ -38,29 +30,16 @@ pub(super) fn check_process(process: &Value, report: &Report) {
     check(process, "", PROCESS, report);
 }
 
-pub(super) fn check_resources(resources: &Value, report: &Report) {
-    check(resources, "", RESOURCES, report);
-}
-
 fn check(part: &Value, prefix: &str, table: &[Row], report: &Report) {
     for (pointer, asks) in table {
         if part.pointer(pointer).is_some_and(asks) {
             report.problem(format!("{prefix}{pointer}"), "not supported yet by tare");
         }
     }
-    if part.get("hugepageLimits").is_some_and(|limits| has_entries(limits) && !limits_above_zero(limits)) {
-        report.warn(format!("{prefix}/hugepageLimits: limits of 0 are not supported yet by tare, ignored"));
-    }
 }
 
-/// The kubelet sends a limit of 0 for each page size of the host, for every container.
-fn limits_above_zero(limits: &Value) -> bool {
-    let Value::Array(limits) = limits else { return asks(limits) };
-    limits.iter().any(|limit| limit.get("limit").is_some_and(asks))
-}
-
-/// Engines send empty objects, nulls and zeros for what they do not set: `"blockIO": {}`,
-/// `{"weight": 0}`, `"network": {"classID": null}`.
+/// Engines send empty objects, nulls and zeros for what they do not set: `"intelRdt": {}`,
+/// `"mountLabel": ""`, `"memoryPolicy": null`.
 fn asks(value: &Value) -> bool {
     match value {
         Value::Null => false,
