@@ -321,6 +321,21 @@ fn an_exception_from_what_is_allowed_in_general_holds() {
 }
 
 #[test]
+fn a_device_that_a_rule_denies_is_there_all_the_same() {
+    need!(root);
+    let all = json!({ "allow": true, "access": "rwm" });
+    for minor in [5, -1] {
+        let denied = json!({ "allow": false, "type": "c", "major": 240, "minor": minor, "access": "rwm" });
+        let bundle = Bundle::new().linux(|l| {
+            l["devices"] = json!([device("/dev/denied", "c", 240, 5)]);
+            l["resources"]["devices"] = json!([all, denied]);
+        });
+        let stats = stats(bundle, ["/dev/denied"]);
+        assert_eq!(stats[0]["ok"]["device"], json!([240, 5]), "{minor}");
+    }
+}
+
+#[test]
 fn nodes_can_be_made_but_not_used() {
     need!(root, controller("devices"));
     let out = Bundle::new()

@@ -46,7 +46,7 @@ const fn char(major: u32, minor: Option<u32>) -> (Devices, u8) {
 /// Every container has these, whatever its configuration says, and may make any node (which is of
 /// no use without a rule for it). The same list as runc's: engines count on it.
 /// <https://github.com/opencontainers/runc/blob/main/libcontainer/specconv/spec_linux.go>
-const ALWAYS_ALLOWED: [(Devices, u8); 10] = [
+const ALWAYS_ALLOWED: [(Devices, u8); 11] = [
     (Devices { major: None, minor: None, kind: Kind::Char }, MKNOD),
     (Devices { major: None, minor: None, kind: Kind::Block }, MKNOD),
     char(1, Some(3)), // null
@@ -57,6 +57,8 @@ const ALWAYS_ALLOWED: [(Devices, u8); 10] = [
     char(1, Some(9)), // urandom
     char(136, None),  // pts/*
     char(5, Some(2)), // ptmx
+    // tun: runc 1.2 took it out, and put it in again when VPNs in containers broke (#4556).
+    char(10, Some(200)),
 ];
 
 impl Policy {
@@ -81,12 +83,8 @@ impl Policy {
                 DeviceKind::Block => Kind::Block,
                 DeviceKind::Fifo => continue,
             };
-            // A rule that denies mknod would deny it to us. Where nothing is the default, any node
-            // may be made already.
             let devices = Devices { major: Some(node.major), minor: Some(node.minor), kind };
-            if policy.allow
-                && let Err(what) = policy.set(true, devices, MKNOD)
-            {
+            if let Err(what) = policy.let_be_made(devices) {
                 problems.push(Problem { pointer: format!("/linux/devices/{index}"), what });
             }
         }
@@ -140,6 +138,33 @@ impl Policy {
         }
         if let Some(held) = self.exceptions.get_mut(&devices) {
             *held &= !access;
+            if *held == 0 {
+                self.exceptions.remove(&devices);
+            }
+        }
+        Ok(())
+    }
+
+    /// A rule that denies mknod would deny it to the first process too. Where nothing is the default,
+    /// any node may be made already.
+    fn let_be_made(&mut self, node: Devices) -> Result<(), String> {
+        if !self.allow {
+            return Ok(());
+        }
+        for devices in [
+            node,
+            Devices { major: None, ..node },
+            Devices { minor: None, ..node },
+            Devices { major: None, minor: None, ..node },
+        ] {
+            let Some(held) = self.exceptions.get_mut(&devices) else { continue };
+            // The others that a wider rule denies may be made then as well: of no use while it denies
+            // all that can be done with them.
+            if devices != node && *held & MKNOD != 0 && *held != ALL {
+                let (node, denied) = (Line(node, MKNOD), Line(devices, *held));
+                return Err(format!("{node} is denied by a rule for more than this device, {denied}"));
+            }
+            *held &= !MKNOD;
             if *held == 0 {
                 self.exceptions.remove(&devices);
             }
@@ -242,7 +267,7 @@ pub(super) mod tests {
         }
     }
 
-    const ALWAYS: [&str; 10] = [
+    const ALWAYS: [&str; 11] = [
         "devices.allow b *:* m",
         "devices.allow c *:* m",
         "devices.allow c 1:3 rwm",
@@ -252,6 +277,7 @@ pub(super) mod tests {
         "devices.allow c 1:9 rwm",
         "devices.allow c 5:0 rwm",
         "devices.allow c 5:2 rwm",
+        "devices.allow c 10:200 rwm",
         "devices.allow c 136:* rwm",
     ];
 
@@ -264,9 +290,9 @@ pub(super) mod tests {
 
     #[test]
     fn rules_count_in_their_order() {
-        let rules = ["-a", "+c 10:200 rwm", "+b 8:* r", "-c 10:200 w", "+c 10:229 rw"];
+        let rules = ["-a", "+c 10:100 rwm", "+b 8:* r", "-c 10:100 w", "+c 10:229 rw"];
         let lines = lines(&rules);
-        for expected in ["devices.allow c 10:200 rm", "devices.allow b 8:* r", "devices.allow c 10:229 rw"] {
+        for expected in ["devices.allow c 10:100 rm", "devices.allow b 8:* r", "devices.allow c 10:229 rw"] {
             assert!(lines.iter().any(|l| l == expected), "{expected} in {lines:?}");
         }
         assert_eq!(lines.len(), 1 + ALWAYS.len() + 3);
@@ -288,8 +314,9 @@ pub(super) mod tests {
     #[test]
     fn nodes_of_the_container_can_be_made_whatever_is_denied() {
         for (rules, nodes, expected) in [
-            (&["+a", "-c 10:200 rwm"][..], &["c 10:200"][..], &["devices.deny c 10:200 rw"][..]),
+            (&["+a", "-c 10:229 rwm"][..], &["c 10:229"][..], &["devices.deny c 10:229 rw"][..]),
             (&["+a", "-b 8:0 m"], &["b 8:0"], &[]),
+            (&["+a", "-c 240:* rwm"], &["c 240:5"], &["devices.deny c 240:* rw"]),
             // Of other kinds and numbers the denial stays.
             (&["+a", "-b 8:0 m"], &["c 8:0", "b 8:1", "p 8:0"], &["devices.deny b 8:0 m"]),
         ] {
@@ -300,10 +327,10 @@ pub(super) mod tests {
             assert_eq!(shown(&policy)[1..], *expected);
             assert_eq!(problems, []);
         }
-        let rules = ["+a", "-c 10:* rwm"].map(rule);
+        let rules = ["+a", "-c 240:* m"].map(rule);
         let mut problems = Problems::new();
-        Policy::new(&rules, &["c 1:1", "c 10:200"].map(node), &mut problems);
-        let what = "c 10:200 m cannot be taken out of the wider rule before it, c 10:* rwm".into();
+        Policy::new(&rules, &["c 1:1", "c 240:5"].map(node), &mut problems);
+        let what = "c 240:5 m is denied by a rule for more than this device, c 240:* m".into();
         assert_eq!(problems, [Problem { pointer: "/linux/devices/1".into(), what }]);
         // Where nothing is the default, nothing changes.
         let nodes = ["c 10:200"].map(node);
@@ -314,8 +341,8 @@ pub(super) mod tests {
     fn what_cannot_be_said_is_refused() {
         for (rules, expected) in [
             (
-                &["-a", "+c 10:* rw", "-c 10:200 w"][..],
-                "c 10:200 w cannot be taken out of the wider rule before it, c 10:* rw",
+                &["-a", "+c 10:* rw", "-c 10:229 w"][..],
+                "c 10:229 w cannot be taken out of the wider rule before it, c 10:* rw",
             ),
             (&["+p 1:1 rwm"], "a rule can be for a, b or c, not for p"),
             (&["+c 1:1 x"], "device access field cannot be empty"),

@@ -133,7 +133,7 @@ mod tests {
         let (m, r, w) = (u32::from(MKNOD), u32::from(READ), u32::from(WRITE));
         for (rules, cases) in [
             (
-                &["-a", "+c 10:200 rw", "+b 8:* r"][..],
+                &["-a", "+c 10:229 rw", "+b 8:* r"][..],
                 &[
                     (CHAR, r | w, 1, 3, true),
                     (CHAR, r, 136, 77, true),
@@ -141,9 +141,10 @@ mod tests {
                     (BLOCK, m, 99, 99, true),
                     (CHAR, r, 99, 99, false),
                     (CHAR, r | w, 10, 200, true),
-                    (CHAR, r, 10, 200, true),
-                    (BLOCK, r, 10, 200, false),
-                    (CHAR, r, 10, 201, false),
+                    (CHAR, r | w, 10, 229, true),
+                    (CHAR, r, 10, 229, true),
+                    (BLOCK, r, 10, 229, false),
+                    (CHAR, r, 10, 228, false),
                     (BLOCK, r, 8, 0, true),
                     (BLOCK, r, 8, 1_048_575, true),
                     (BLOCK, r | w, 8, 0, false),
@@ -269,7 +270,7 @@ mod tests {
             }
             for line in ["c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm"]
                 .into_iter()
-                .chain(["c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"])
+                .chain(["c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm", "c 10:200 rwm"])
             {
                 model.write(true, line);
             }
