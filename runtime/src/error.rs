@@ -127,6 +127,8 @@ pub enum Lifecycle {
     ExecPaused,
     /// `resume` of a container that is not paused.
     NotPaused,
+    /// `events` of a stopped container.
+    NoEvents,
 }
 
 impl Error {
@@ -185,6 +187,9 @@ impl fmt::Display for Error {
             Error::State { id, why: Lifecycle::NotStopped(status) } => {
                 write!(f, "cannot delete container {id} that is not stopped: {status}")
             }
+            Error::State { id, why: Lifecycle::NoEvents } => {
+                write!(f, "container with id {id} is not running")
+            }
             Error::State { why, .. } => why.fmt(f),
             Error::Record { path, why } => write!(f, "state file {}: {why}", path.display()),
             Error::Host { what, why } => write!(f, "{what}: {why}"),
@@ -232,6 +237,7 @@ impl fmt::Display for Lifecycle {
             Lifecycle::StartPaused => "cannot start a container in the paused state",
             Lifecycle::ExecStopped => "cannot exec in a stopped container",
             Lifecycle::NotPaused => "container not paused",
+            Lifecycle::NoEvents => "container is not running",
             Lifecycle::ExecPaused => "cannot exec in a paused container (use --ignore-paused to override)",
         })
     }

@@ -9,9 +9,11 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const COMMANDS: &[&str] =
-    &["create", "delete", "exec", "features", "kill", "list", "plan", "ps", "run", "spec", "start", "state"];
-const ABSENT: &[&str] = &["checkpoint", "events", "restore", "update"];
+const COMMANDS: &[&str] = &[
+    "create", "delete", "events", "exec", "features", "kill", "list", "plan", "ps", "run", "spec", "start",
+    "state",
+];
+const ABSENT: &[&str] = &["checkpoint", "restore", "update"];
 
 struct Tare {
     folder: TempDir,

@@ -34,6 +34,7 @@
 mod apply;
 mod devices;
 mod devices_bpf;
+mod events;
 mod exec;
 mod folder;
 mod holder;
@@ -42,12 +43,15 @@ mod oom;
 mod paths;
 mod plan;
 mod resources;
+pub mod stats;
 
 pub use apply::{Created, create};
+pub use events::{Happened, Watch};
 pub use holder::whereabouts;
 pub use oom::OomKills;
 pub use paths::{Paths, Place, View, views};
 pub use plan::{Plan, plan, plan_update};
+pub use stats::Stats;
 
 use serde::{Deserialize, Serialize};
 

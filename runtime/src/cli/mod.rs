@@ -5,6 +5,8 @@
 
 mod create;
 mod delete;
+mod events;
+mod events_json;
 mod exec;
 mod features;
 mod globals;
@@ -106,7 +108,7 @@ const COMMANDS: &[Command] = &[
     absent("checkpoint", "checkpoint a running container (not supported yet)"),
     of::<create::Create>(),
     of::<delete::Delete>(),
-    absent("events", "show events and statistics of a container (not supported yet)"),
+    of::<events::Events>(),
     of::<exec::Exec>(),
     of::<features::Features>(),
     of::<kill::Kill>(),
