@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 const COMMANDS: &[&str] = &[
     "create", "delete", "events", "exec", "features", "kill", "list", "plan", "ps", "run", "spec", "start",
-    "state",
+    "state", "update",
 ];
-const ABSENT: &[&str] = &["checkpoint", "restore", "update"];
+const ABSENT: &[&str] = &["checkpoint", "restore"];
 
 struct Tare {
     folder: TempDir,

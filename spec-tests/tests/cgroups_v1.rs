@@ -346,34 +346,32 @@ fn a_process_of_exec_is_in_the_cgroup() {
 #[test]
 fn update_changes_the_values() {
     need!(root, cgroup_v1, controller("memory"), controller("pids"), controller("cpu"));
-    differs([tare_not_yet("update is not built yet")], || {
-        let container = resources(|r| r["pids"] = json!({ "limit": 10 })).start();
-        container
-            .call([
-                "update",
-                "--memory",
-                "104857600",
-                "--pids-limit",
-                "20",
-                "--cpu-share",
-                "300",
-                "--cpu-quota",
-                "40000",
-                "--cpu-period",
-                "90000",
-                container.id(),
-            ])
-            .ok();
-        for (controller, file, expected) in [
-            ("memory", "memory.limit_in_bytes", "104857600"),
-            ("pids", "pids.max", "20"),
-            ("cpu", "cpu.shares", "300"),
-            ("cpu", "cpu.cfs_quota_us", "40000"),
-            ("cpu", "cpu.cfs_period_us", "90000"),
-        ] {
-            assert_eq!(value(&container, controller, file), expected, "{file}");
-        }
-    });
+    let container = resources(|r| r["pids"] = json!({ "limit": 10 })).start();
+    container
+        .call([
+            "update",
+            "--memory",
+            "104857600",
+            "--pids-limit",
+            "20",
+            "--cpu-share",
+            "300",
+            "--cpu-quota",
+            "40000",
+            "--cpu-period",
+            "90000",
+            container.id(),
+        ])
+        .ok();
+    for (controller, file, expected) in [
+        ("memory", "memory.limit_in_bytes", "104857600"),
+        ("pids", "pids.max", "20"),
+        ("cpu", "cpu.shares", "300"),
+        ("cpu", "cpu.cfs_quota_us", "40000"),
+        ("cpu", "cpu.cfs_period_us", "90000"),
+    ] {
+        assert_eq!(value(&container, controller, file), expected, "{file}");
+    }
 }
 
 /// Up: memsw first; down: limit first (the kernel keeps limit <= memsw).
@@ -384,28 +382,23 @@ fn update_moves_memory_and_swap_up_and_down() {
         skip("update_moves_memory_and_swap", "memsw", "no memory.memsw.limit_in_bytes");
         return;
     }
-    differs([tare_not_yet("update is not built yet")], || {
-        let container =
-            resources(|r| r["memory"] = json!({ "limit": 52_428_800, "swap": 52_428_800 })).start();
-        for size in [209_715_200, 62_914_560, 419_430_400] {
-            let text = size.to_string();
-            container.call(["update", "--memory", &text, "--memory-swap", &text, container.id()]).ok();
-            assert_eq!(value(&container, "memory", "memory.limit_in_bytes"), text);
-            assert_eq!(value(&container, "memory", "memory.memsw.limit_in_bytes"), text);
-        }
-    });
+    let container = resources(|r| r["memory"] = json!({ "limit": 52_428_800, "swap": 52_428_800 })).start();
+    for size in [209_715_200, 62_914_560, 419_430_400] {
+        let text = size.to_string();
+        container.call(["update", "--memory", &text, "--memory-swap", &text, container.id()]).ok();
+        assert_eq!(value(&container, "memory", "memory.limit_in_bytes"), text);
+        assert_eq!(value(&container, "memory", "memory.memsw.limit_in_bytes"), text);
+    }
 }
 
 #[test]
 fn update_reads_a_document_of_resources() {
     need!(root, cgroup_v1, controller("pids"));
-    differs([tare_not_yet("update is not built yet")], || {
-        let container = resources(|r| r["pids"] = json!({ "limit": 10 })).start();
-        let file = container.dir().join("resources.json");
-        fs::write(&file, json!({ "pids": { "limit": 33 } }).to_string()).unwrap();
-        container.call(["update", "--resources", file.to_str().unwrap(), container.id()]).ok();
-        assert_eq!(value(&container, "pids", "pids.max"), "33");
-    });
+    let container = resources(|r| r["pids"] = json!({ "limit": 10 })).start();
+    let file = container.dir().join("resources.json");
+    fs::write(&file, json!({ "pids": { "limit": 33 } }).to_string()).unwrap();
+    container.call(["update", "--resources", file.to_str().unwrap(), container.id()]).ok();
+    assert_eq!(value(&container, "pids", "pids.max"), "33");
 }
 
 // Groups that are not fit, and what is left.

@@ -280,7 +280,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn check_usage(folder: &Folder, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
+pub(super) fn check_usage(folder: &Folder, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
     let Some(text) = folder.read_if_there("memory.current")? else { return Ok(()) };
     let Ok(usage) = text.trim_end().parse::<i64>() else { return Ok(()) };
     for (limit, what) in [(swap, "memory+swap limit"), (limit, "memory limit")] {

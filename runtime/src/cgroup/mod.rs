@@ -44,6 +44,7 @@ mod paths;
 mod plan;
 mod resources;
 pub mod stats;
+mod update;
 
 pub use apply::{Created, create};
 pub use events::{Happened, Watch};
@@ -52,6 +53,7 @@ pub use oom::OomKills;
 pub use paths::{Paths, Place, View, views};
 pub use plan::{Plan, plan, plan_update};
 pub use stats::Stats;
+pub use update::{complete, update};
 
 use serde::{Deserialize, Serialize};
 

@@ -23,6 +23,7 @@ mod signal;
 mod spec;
 mod start;
 mod state;
+mod update;
 mod usage;
 mod version;
 mod words;
@@ -122,7 +123,7 @@ const COMMANDS: &[Command] = &[
     of::<spec::Spec>(),
     of::<start::Start>(),
     of::<state::State>(),
-    absent("update", "change the limits of a container (not supported yet)"),
+    of::<update::Update>(),
 ];
 
 const fn absent(name: &'static str, about: &'static str) -> Command {

@@ -17,6 +17,7 @@ pub mod run;
 pub mod start;
 pub mod state;
 pub mod status;
+pub mod update;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
