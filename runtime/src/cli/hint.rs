@@ -144,7 +144,29 @@ fn cgroup(file: &str, errno: Errno) -> Option<String> {
             "more memory is in use than the new limit allows, and cannot be reclaimed"
         }
         ("cpu.rt_runtime_us", Errno::EINVAL) => {
-            "the parent cgroup gives no real-time budget that would suffice"
+            "the parent cgroup gives no real-time budget that would suffice: each cgroup above needs one in its own \
+             cpu.rt_runtime_us, from the root down"
+        }
+        ("io.bfq.weight" | "blkio.bfq.weight_device" | "blkio.weight_device", Errno::EOPNOTSUPP) => {
+            "a device has weights while its scheduler is bfq: `echo bfq >/sys/block/DEVICE/queue/scheduler`"
+        }
+        ("blkio.leaf_weight" | "blkio.leaf_weight_device", Errno::ENOENT) => {
+            "weights of leaves went with the CFQ scheduler, in Linux 5.0"
+        }
+        ("io.weight" | "blkio.bfq.weight" | "blkio.bfq.weight_device", Errno::ENOENT) => {
+            "the kernel shares block devices by weight with the bfq scheduler (`modprobe bfq`), and on cgroup v2 with \
+             CONFIG_BLK_CGROUP_IOCOST; the io controller must be enabled for this cgroup"
+        }
+        ("rdma.max", Errno::ENODEV) => "the RDMA devices of this host are in /sys/class/infiniband",
+        ("net_prio.ifpriomap", Errno::ENODEV) => {
+            "the interface must be one of the host's first network namespace"
+        }
+        (file, Errno::ENODEV) if file.starts_with("io.") || file.starts_with("blkio.") => {
+            "MAJOR:MINOR must be a whole disk of this host, no partition: see /sys/block/*/dev"
+        }
+        (file, Errno::ENOENT) if file.starts_with("hugetlb.") => {
+            "the sizes of huge pages on this host are in /sys/kernel/mm/hugepages; the hugetlb controller must be enabled \
+             for this cgroup"
         }
         (_, Errno::ENOENT) => {
             "this kernel or this cgroup does not have the controller: see cgroup.controllers of its parent"
@@ -249,7 +271,15 @@ mod tests {
             (written("/sys/fs/cgroup/a/cgroup.procs", Errno::EACCES), &user, "Delegate"),
             (written("/sys/fs/cgroup/a/memory.max", Errno::EBUSY), &root, "reclaimed"),
             (written("/sys/fs/cgroup/a/cpu.rt_runtime_us", Errno::EINVAL), &root, "real-time"),
-            (written("/sys/fs/cgroup/a/io.weight", Errno::ENOENT), &root, "controller"),
+            (written("/sys/fs/cgroup/a/pids.max", Errno::ENOENT), &root, "controller"),
+            (written("/sys/fs/cgroup/a/io.weight", Errno::ENOENT), &root, "modprobe bfq"),
+            (written("/sys/fs/cgroup/a/io.bfq.weight", Errno::EOPNOTSUPP), &root, "queue/scheduler"),
+            (written("/sys/fs/cgroup/blkio/a/blkio.leaf_weight", Errno::ENOENT), &root, "CFQ"),
+            (written("/sys/fs/cgroup/a/io.max", Errno::ENODEV), &root, "whole disk"),
+            (written("/sys/fs/cgroup/blkio/a/blkio.throttle.read_bps_device", Errno::ENODEV), &root, "disk"),
+            (written("/sys/fs/cgroup/a/rdma.max", Errno::ENODEV), &root, "infiniband"),
+            (written("/sys/fs/cgroup/a/net_prio.ifpriomap", Errno::ENODEV), &root, "interface"),
+            (written("/sys/fs/cgroup/a/hugetlb.3MB.max", Errno::ENOENT), &root, "/sys/kernel/mm/hugepages"),
             (is(Lifecycle::AlreadyExists), &root, "tare delete web"),
             (is(Lifecycle::NotStopped("running")), &root, "--force web"),
             (is(Lifecycle::DoesNotExist), &root, "tare list"),
