@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use config::config;
 use tare::cgroup::{self, Driver, Paths};
 use tare::config::id::ContainerId;
-use tare::config::{Config, DeviceRule, IdMapping, Mount, Namespace, Resources};
+use tare::config::{Config, DeviceRule, HugepageLimit, IdMapping, Mount, Namespace, Resources};
 use tare::host::{CgroupLayout, Facts, Hierarchy};
 
 fn facts(cgroup: CgroupLayout) -> Facts {
@@ -125,6 +125,12 @@ fn on_a_hybrid_host_each_controller_is_where_it_is() {
             "write memory.max = 1000",
         ]
     );
+    let mut pages = resources();
+    pages.hugepage_limits = vec![HugepageLimit { page_size: "2MB".into(), limit: 0 }];
+    let mut with_pages = layout.clone();
+    with_pages.v2.as_mut().unwrap().controllers.push("hugetlb".into());
+    let lines = describe(&config(None, pages), &facts(with_pages)).unwrap();
+    assert_eq!(lines[lines.len() - 2..], ["write hugetlb.2MB.max = 0", "write hugetlb.2MB.rsvd.max = 0"]);
     // Without a wish for v2 its controllers stay as the host has them.
     let lines = describe(&config(None, resources()), &facts(layout)).unwrap();
     assert_eq!(lines[lines.len() - 1], "make cgroup /cg/unified/own/scope/box");
@@ -150,6 +156,14 @@ fn what_the_host_has_not_is_an_error_that_names_it() {
     let mut weird = resources();
     weird.unified.insert("a/b".into(), "1".into());
     weird.unified.insert("nodot".into(), "1".into());
+    let mut class = resources();
+    class.network.class_id = Some(5);
+    let mut no_class = resources();
+    no_class.network.class_id = Some(0);
+    let mut pages = resources();
+    pages.hugepage_limits = vec![HugepageLimit { page_size: "2MB".into(), limit: 0 }];
+    let mut weight = resources();
+    weight.block_io.weight = Some(500);
     let mut no_limit = resources();
     no_limit.pids_limit = Some(-1);
     let bare = CgroupLayout::default;
@@ -170,6 +184,17 @@ fn what_the_host_has_not_is_an_error_that_names_it() {
              config.json /linux/resources/unified/nodot: unified resource \"nodot\" must be in the form CONTROLLER.PARAMETER",
         ),
         (no_limit, v1(), ""),
+        (class.clone(), v1(), "cannot set net_cls limit: the net_cls controller is not mounted on this host"),
+        (class, v2(), "cannot set net_cls limit: cgroup v2 has no net_cls controller"),
+        (no_class.clone(), v1(), ""),
+        (no_class, v2(), ""),
+        (pages, v1(), "cannot set hugetlb limit: the hugetlb controller is not mounted on this host"),
+        (weight.clone(), v1(), "cannot set blkio limit: the blkio controller is not mounted on this host"),
+        (
+            weight,
+            v2(),
+            "cannot set io limit: the io controller is not available: /cg/cgroup.controllers does not list it",
+        ),
     ] {
         let answer = describe(&config(None, resources), &facts(layout));
         assert_eq!(answer.err().unwrap_or_default(), expected);
@@ -192,6 +217,10 @@ fn other_drivers() {
     assert_eq!(disabled.paths(), Paths { driver: Driver::Disabled, v1: vec![], v2: None });
     let error = plan(limited(), Driver::Disabled).unwrap_err().to_string();
     assert_eq!(error, "linux.resources.memory: cannot set limits without cgroups");
+    let mut slow = resources();
+    slow.block_io.weight = Some(10);
+    let error = plan(slow, Driver::Disabled).unwrap_err().to_string();
+    assert_eq!(error, "linux.resources.blockIO: cannot set limits without cgroups");
     let error = plan(resources(), Driver::Systemd).unwrap_err().to_string();
     assert_eq!(error, "the systemd cgroup manager is not built yet: run without --systemd-cgroup");
 }

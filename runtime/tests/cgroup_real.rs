@@ -263,13 +263,21 @@ fn v1_limits_that_bound_each_other_go_up_and_down() {
     if !swap_is_counted {
         eprintln!("SKIPPED in part: this kernel does not count swap");
     }
-    for (limit, swap, quota, period) in
-        [(64, 128, 20_000, 50_000), (256, 512, 900_000, 1_000_000), (32, 32, 1_000, 1_000)]
-    {
+    // Linux 5.14
+    let bursts = keep.folder("cpu").join("cpu.cfs_burst_us").exists();
+    if !bursts {
+        eprintln!("SKIPPED in part: this kernel has no bursts");
+    }
+    for (limit, swap, quota, period, burst) in [
+        (64, 128, 20_000, 50_000, 20_000),
+        (256, 512, 900_000, 1_000_000, 900_000),
+        (32, 32, 1_000, 1_000, 1_000),
+    ] {
         let mut resources = Resources::default();
         resources.memory.limit = Some(limit << 20);
         resources.memory.swap = swap_is_counted.then_some(swap << 20);
         (resources.cpu.quota, resources.cpu.period) = (Some(quota), Some(period));
+        resources.cpu.burst = bursts.then_some(burst);
         // Into the same cgroups again, each time from other values.
         std::mem::forget(Made::try_new(Some(&path), resources).unwrap());
         assert_eq!(keep.read("memory", "memory.limit_in_bytes"), (limit << 20).to_string());
@@ -278,6 +286,53 @@ fn v1_limits_that_bound_each_other_go_up_and_down() {
         }
         assert_eq!(keep.read("cpu", "cpu.cfs_quota_us"), quota.to_string());
         assert_eq!(keep.read("cpu", "cpu.cfs_period_us"), period.to_string());
+        if bursts {
+            assert_eq!(keep.read("cpu", "cpu.cfs_burst_us"), burst.to_string());
+        }
+    }
+}
+
+#[test]
+fn v1_shares_and_idle_bound_each_other_too() {
+    if !on_v1() || !has("cpu") {
+        return;
+    }
+    let path = format!("/{}", unique("idle"));
+    let keep = Made::new(&path, Resources::default());
+    if !keep.folder("cpu").join("cpu.idle").exists() {
+        eprintln!("SKIPPED: this kernel has no idle cgroups (Linux 5.15)");
+        return;
+    }
+    for (shares, idle) in [(512, 0), (300, 1), (700, 0)] {
+        let mut resources = Resources::default();
+        (resources.cpu.shares, resources.cpu.idle) = (Some(shares), Some(idle));
+        std::mem::forget(Made::try_new(Some(&path), resources).unwrap());
+        assert_eq!(keep.read("cpu", "cpu.idle"), idle.to_string());
+        if idle == 0 {
+            assert_eq!(keep.read("cpu", "cpu.shares"), shares.to_string());
+        }
+    }
+}
+
+#[test]
+fn v1_a_weight_goes_into_the_file_that_is_there() {
+    if !on_v1() || !has("blkio") {
+        return;
+    }
+    let path = format!("/{}", unique("weight"));
+    let keep = Made::new(&path, Resources::default());
+    let files = ["blkio.weight", "blkio.bfq.weight"];
+    let file = files.into_iter().find(|file| keep.folder("blkio").join(file).exists());
+    let mut resources = Resources::default();
+    resources.block_io.weight = Some(300);
+    match (Made::try_new(Some(&path), resources), file) {
+        (Ok(made), Some(file)) => {
+            std::mem::forget(made);
+            // Some kernels show more than one line.
+            assert_eq!(keep.read("blkio", file).split_whitespace().last(), Some("300"));
+        }
+        (Err(error), None) => assert!(error.to_string().contains("blkio.bfq.weight"), "{error}"),
+        (made, file) => panic!("{file:?}: {}", made.err().map(|e| e.to_string()).unwrap_or_default()),
     }
 }
 

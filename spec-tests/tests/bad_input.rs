@@ -405,6 +405,18 @@ fn an_unknown_program_is_refused_and_nothing_remains() {
 }
 
 #[test]
+fn a_weight_of_a_device_and_a_limit_of_rdma_need_a_value() {
+    need!(root);
+    let fails = |resources: Value| Bundle::new().linux(|l| l["resources"] = resources).create_fails();
+    differs([runc("passes over an entry without a value")], || {
+        fails(json!({ "blockIO": { "weightDevice": [{ "major": 8, "minor": 0 }] } }));
+    });
+    differs_at_times([crun("knows no rdma")], || {
+        fails(json!({ "rdma": { "mlx5_0": {} } }));
+    });
+}
+
+#[test]
 fn a_path_that_holds_nothing_is_an_error() {
     need!(root);
     for path in ["PATH=", "PATH=/nowhere", "PATH=:::", "NO_PATH=1"] {
