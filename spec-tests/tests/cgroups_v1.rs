@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use spec_tests::call::eventually;
 use spec_tests::need::skip;
 use spec_tests::runtime::under_test;
-use spec_tests::{
-    Bundle, Container, Flavor, Value, crun, crun_before, differs, json, need, runc_before, tare_not_yet,
-};
+use spec_tests::{Bundle, Container, Flavor, Value, crun, crun_before, differs, json, need, runc_before};
 
 const LEFT: &str = "leaves cgroups behind when it fails";
 

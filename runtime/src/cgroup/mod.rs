@@ -32,6 +32,7 @@
 //! ```
 
 mod apply;
+mod controllers;
 mod devices;
 mod devices_bpf;
 mod events;
