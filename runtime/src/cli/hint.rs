@@ -147,8 +147,12 @@ fn cgroup(file: &str, errno: Errno) -> Option<String> {
             "the parent cgroup gives no real-time budget that would suffice: each cgroup above needs one in its own \
              cpu.rt_runtime_us, from the root down"
         }
-        ("io.bfq.weight" | "blkio.bfq.weight_device" | "blkio.weight_device", Errno::EOPNOTSUPP) => {
-            "a device has weights while its scheduler is bfq: `echo bfq >/sys/block/DEVICE/queue/scheduler`"
+        (
+            "io.bfq.weight" | "blkio.bfq.weight_device" | "blkio.weight_device" | "io.weight",
+            Errno::EOPNOTSUPP,
+        ) => {
+            "a device has a weight of its own while its scheduler is bfq (`echo bfq >/sys/block/DEVICE/queue/scheduler`), or, \
+             without bfq, while io.cost.qos is enabled for it"
         }
         ("blkio.leaf_weight" | "blkio.leaf_weight_device", Errno::ENOENT) => {
             "weights of leaves went with the CFQ scheduler, in Linux 5.0"
@@ -274,6 +278,7 @@ mod tests {
             (written("/sys/fs/cgroup/a/pids.max", Errno::ENOENT), &root, "controller"),
             (written("/sys/fs/cgroup/a/io.weight", Errno::ENOENT), &root, "modprobe bfq"),
             (written("/sys/fs/cgroup/a/io.bfq.weight", Errno::EOPNOTSUPP), &root, "queue/scheduler"),
+            (written("/sys/fs/cgroup/a/io.weight", Errno::EOPNOTSUPP), &root, "io.cost.qos"),
             (written("/sys/fs/cgroup/blkio/a/blkio.leaf_weight", Errno::ENOENT), &root, "CFQ"),
             (written("/sys/fs/cgroup/a/io.max", Errno::ENODEV), &root, "whole disk"),
             (written("/sys/fs/cgroup/blkio/a/blkio.throttle.read_bps_device", Errno::ENODEV), &root, "disk"),
