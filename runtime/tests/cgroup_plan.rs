@@ -145,6 +145,9 @@ fn devices_on_v2_are_a_program() {
     // Whoever is in a user namespace may not load one, and can make no device node.
     let inside = Facts { in_user_namespace: true, ..facts(v2()) };
     assert_eq!(describe(&config, &inside).unwrap().len(), 2);
+    // Nor may an unprivileged user, who can open no more devices by that.
+    let user = Facts { rootless: true, ..facts(v2()) };
+    assert_eq!(describe(&config, &user).unwrap().len(), 2);
 }
 
 #[test]

@@ -161,6 +161,20 @@ fn cgroup(file: &str, errno: Errno) -> Option<String> {
             "the kernel shares block devices by weight with the bfq scheduler (`modprobe bfq`), and on cgroup v2 with \
              CONFIG_BLK_CGROUP_IOCOST; the io controller must be enabled for this cgroup"
         }
+        (
+            "cpu.cfs_quota_us" | "cpu.cfs_period_us" | "cpu.cfs_burst_us" | "cpu.max" | "cpu.max.burst",
+            Errno::EINVAL,
+        ) => {
+            "period and quota are 1000 microseconds at least, the period 1000000 at most, a burst is not above its quota, \
+             and on cgroup v1 quota in period not above that of the cgroup above"
+        }
+        ("cpuset.cpus" | "cpuset.mems", Errno::EINVAL | Errno::ERANGE | Errno::EACCES) => {
+            "the list may have only what the cgroup above has: see its cpuset.cpus.effective and cpuset.mems.effective, on \
+             cgroup v1 cpuset.cpus and cpuset.mems"
+        }
+        ("memory.memsw.limit_in_bytes" | "memory.limit_in_bytes", Errno::EINVAL) => {
+            "memory and swap together, memory.memsw.limit_in_bytes, cannot be less than memory.limit_in_bytes: give both"
+        }
         ("rdma.max", Errno::ENODEV) => "the RDMA devices of this host are in /sys/class/infiniband",
         ("net_prio.ifpriomap", Errno::ENODEV) => {
             "the interface must be one of the host's first network namespace"
@@ -282,6 +296,14 @@ mod tests {
             (written("/sys/fs/cgroup/blkio/a/blkio.leaf_weight", Errno::ENOENT), &root, "CFQ"),
             (written("/sys/fs/cgroup/a/io.max", Errno::ENODEV), &root, "whole disk"),
             (written("/sys/fs/cgroup/blkio/a/blkio.throttle.read_bps_device", Errno::ENODEV), &root, "disk"),
+            (written("/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", Errno::EINVAL), &root, "1000 microseconds"),
+            (written("/sys/fs/cgroup/a/cpu.max.burst", Errno::EINVAL), &root, "not above its quota"),
+            (written("/sys/fs/cgroup/a/cpuset.cpus", Errno::ERANGE), &root, "cpuset.cpus.effective"),
+            (
+                written("/sys/fs/cgroup/memory/a/memory.memsw.limit_in_bytes", Errno::EINVAL),
+                &root,
+                "give both",
+            ),
             (written("/sys/fs/cgroup/a/rdma.max", Errno::ENODEV), &root, "infiniband"),
             (written("/sys/fs/cgroup/a/net_prio.ifpriomap", Errno::ENODEV), &root, "interface"),
             (written("/sys/fs/cgroup/a/hugetlb.3MB.max", Errno::ENOENT), &root, "/sys/kernel/mm/hugepages"),
