@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use spec_tests::namespaces::{Holder, KINDS, own};
+use spec_tests::namespaces::{self, Holder, KINDS, own};
 use spec_tests::{
     Bundle, Container, Value, crun, crun_before, differs, json, need, runc, runc_before, tare_not_yet,
 };
@@ -25,7 +25,7 @@ fn only_mounts() -> Bundle {
 #[test]
 fn a_namespace_without_a_path_is_new() {
     need!(root, userns);
-    for (kind, file) in KINDS {
+    for (kind, file) in namespaces::here() {
         let body = || {
             let bundle = match kind {
                 "mount" => only_mounts(),
@@ -44,7 +44,7 @@ fn a_namespace_without_a_path_is_new() {
 fn namespaces_that_are_not_listed_are_those_of_the_runtime() {
     need!(root);
     let facts = only_mounts().facts();
-    for (kind, file) in KINDS {
+    for (kind, file) in namespaces::here() {
         if kind != "mount" {
             assert_eq!(facts["namespaces"][file], own(file), "{kind}");
         }
