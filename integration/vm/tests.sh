@@ -16,8 +16,10 @@ for pattern in "$@"; do
   for binary in $pattern; do
     started=$SECONDS
     echo "     Running ${binary##*/} ($binary)"
-    "./$binary" || { status=1 && echo "error: $binary ended with $?"; }
+    "./$binary"
+    ended=$?
     echo "     $((SECONDS - started)) s"
+    [ $ended = 0 ] || { echo "error: $binary ended with $ended" && status=1; }
   done
 done
 exit $status

@@ -79,13 +79,27 @@ pub fn cgroup_v2() -> Result<(), String> {
 
 /// A cgroup controller that containers can be given, in whichever version the host has.
 pub fn controller(name: &str) -> Result<(), String> {
-    let there = if is_cgroup_v2() {
+    let there = if is_cgroup_v2() && name == "devices" {
+        // Programs decide there (Linux 4.15), in any cgroup.
+        return kernel(4, 15);
+    } else if is_cgroup_v2() {
         let list = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
         list.split_whitespace().any(|word| word == name)
     } else {
         Path::new("/sys/fs/cgroup").join(name).exists()
     };
     when(there, format!("no cgroup controller {name}"))
+}
+
+/// An ordinary user to whom the cgroup around our own was given, as `integration/vm/run.sh --user` does.
+pub fn delegated_cgroup() -> Result<(), String> {
+    cgroup_v2()?;
+    when(!nix::unistd::geteuid().is_root(), "root needs no delegation")?;
+    let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let above = Path::new("/sys/fs/cgroup").join(own).join("../cgroup.procs");
+    let writable = OpenOptions::new().write(true).open(&above).map(drop);
+    writable.map_err(|error| format!("{}: {error}", above.display()))
 }
 
 /// Control groups that can be frozen: on v2 all of them can (Linux 5.2).

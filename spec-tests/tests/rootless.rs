@@ -207,32 +207,34 @@ fn what_spec_writes_for_a_user_runs() {
     });
 }
 
-/// Lines of `/etc/subuid` and `/etc/subgid` for the user; dropping it writes back what was there.
+/// The user's ranges of `/etc/subuid` and `/etc/subgid`. If there were none, dropping it writes back what was there.
 struct Subordinate {
+    /// The first of 65536 user ids, and of as many group ids.
+    first: [u32; 2],
     before: Vec<(&'static str, Vec<u8>)>,
     // Two runs of the tests at once take turns; the lock ends with the value.
     _lock: Flock<fs::File>,
 }
 
 impl Subordinate {
-    /// None when the user has ranges already, or the files cannot be changed: they belong to the machine's owner.
-    fn add() -> Option<Self> {
+    /// None when the user has no name, or has ranges of another kind: the files belong to the machine's owner.
+    fn take() -> Option<Self> {
         let lock = Flock::lock(fs::File::open("/etc/subuid").ok()?, FlockArg::LockExclusive).ok()?;
         let name = nix::unistd::User::from_uid(USER.into()).ok()??.name;
-        let mut before = Vec::new();
-        for path in ["/etc/subuid", "/etc/subgid"] {
+        let mut taken = Subordinate { first: [300_000; 2], before: Vec::new(), _lock: lock };
+        for (first, path) in taken.first.iter_mut().zip(["/etc/subuid", "/etc/subgid"]) {
             let text = fs::read(path).ok()?;
-            if String::from_utf8_lossy(&text).lines().any(|l| l.starts_with(&format!("{name}:"))) {
-                return None;
+            let lines = String::from_utf8_lossy(&text).into_owned();
+            match lines.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(':')) {
+                Some(range) => *first = range.strip_suffix(":65536")?.parse().ok()?,
+                None => {
+                    taken.before.push((path, text));
+                    let mut file = fs::OpenOptions::new().append(true).open(path).ok()?;
+                    writeln!(file, "{name}:{first}:65536").ok()?;
+                }
             }
-            before.push((path, text));
         }
-        let added = Subordinate { before, _lock: lock };
-        for (path, _) in &added.before {
-            let mut file = fs::OpenOptions::new().append(true).open(path).ok()?;
-            writeln!(file, "{name}:300000:65536").ok()?;
-        }
-        Some(added)
+        Some(taken)
     }
 }
 
@@ -247,30 +249,36 @@ impl Drop for Subordinate {
 #[test]
 fn subordinate_ids_are_mapped_by_the_programs_for_that() {
     need!(root, unprivileged_userns, newuidmap);
-    let Some(added) = Subordinate::add() else {
+    let Some(taken) = Subordinate::take() else {
         let test = "subordinate_ids_are_mapped_by_the_programs_for_that";
-        skip(test, "subuid", "no user 1000 without ranges, or the files cannot be changed");
+        skip(
+            test,
+            "subuid",
+            "user 1000 has no name or another kind of range, or the files cannot be changed",
+        );
         return;
     };
-    let map = json!([
-        { "containerID": 0, "hostID": USER, "size": 1 },
-        { "containerID": 1, "hostID": 300_000, "size": 65_536 },
-    ]);
+    let [uids, gids] = taken.first.map(|first| {
+        json!([
+            { "containerID": 0, "hostID": USER, "size": 1 },
+            { "containerID": 1, "hostID": first, "size": 65_536 },
+        ])
+    });
     let bundle = |user: Value| {
-        let map = map.clone();
         rootless().process(|p| p["user"] = user).linux(|l| {
-            l["uidMappings"] = map.clone();
-            l["gidMappings"] = map;
+            l["uidMappings"] = uids.clone();
+            l["gidMappings"] = gids.clone();
         })
     };
     let facts = run(bundle(json!({ "uid": 33, "gid": 34 }))).ok().json();
-    assert_eq!(facts["uid_map"], json!([["0", "1000", "1"], ["1", "300000", "65536"]]));
-    assert_eq!(facts["gid_map"], json!([["0", "1000", "1"], ["1", "300000", "65536"]]));
+    let [uids, gids] =
+        taken.first.map(|first| json!([["0", "1000", "1"], ["1", first.to_string(), "65536"]]));
+    assert_eq!((&facts["uid_map"], &facts["gid_map"]), (&uids, &gids));
     assert_eq!((&facts["uid"][0], &facts["gid"][0]), (&json!(33), &json!(34)));
     assert_eq!(facts["setgroups"], "allow");
     differs([runc("sets no groups for a user")], || {
         let facts = run(bundle(json!({ "uid": 33, "gid": 34, "additionalGids": [35] }))).ok().json();
         assert!(facts["groups"].as_array().unwrap().contains(&json!(35)), "{}", facts["groups"]);
     });
-    drop(added);
+    drop(taken);
 }
