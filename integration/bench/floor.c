@@ -6,7 +6,9 @@
  * no_new_privs, one cgroup per hierarchy) as straight-line syscalls: no JSON,
  * no state, no errors explained. What a runtime takes more than this is its own.
  *
- * usage: floor ROOTFS ID COMMAND [ARG...]      exit status: the command's
+ * usage: floor [-m BYTES] ROOTFS ID COMMAND [ARG...]      exit status: the command's
+ *
+ * -m: a limit of memory, which stands before the process is there (v2) or goes on (v1).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -114,7 +116,13 @@ static int child(const char *root, int unified, const char *id, char **argv) {
 }
 
 int main(int argc, char **argv) {
-	if (argc < 4) errx(2, "usage: floor ROOTFS ID COMMAND [ARG...]");
+	const char *limit = NULL;
+	if (argc > 2 && !strcmp(argv[1], "-m")) {
+		limit = argv[2];
+		argc -= 2;
+		argv += 2;
+	}
+	if (argc < 4) errx(2, "usage: floor [-m BYTES] ROOTFS ID COMMAND [ARG...]");
 	struct statfs sf;
 	int unified = !statfs("/sys/fs/cgroup", &sf) && sf.f_type == 0x63677270, cg = -1, go[2];
 	char p[4096], n[32];
@@ -123,12 +131,23 @@ int main(int argc, char **argv) {
 	if (unified) {
 		snprintf(p, sizeof p, "/sys/fs/cgroup/%s", argv[2]);
 		if (mkdir(p, 0755)) err(1, "%s", p);
+		if (limit) {
+			char q[4200];
+			put("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+			snprintf(q, sizeof q, "%s/memory.max", p);
+			put(q, limit);
+		}
 		cg = open(p, O_PATH | O_CLOEXEC);
 		a.flags |= CLONE_INTO_CGROUP | CLONE_NEWCGROUP;
 		a.cgroup = cg;
 	} else for (unsigned i = 0; i < nv1; i++) {
 		snprintf(p, sizeof p, "/sys/fs/cgroup/%s/%s", v1[i], argv[2]);
 		if (mkdir(p, 0755)) err(1, "%s", p);
+		if (limit && !strcmp(v1[i], "memory")) {
+			char q[4200];
+			snprintf(q, sizeof q, "%s/memory.limit_in_bytes", p);
+			put(q, limit);
+		}
 		if (!strcmp(v1[i], "cpuset")) { /* an empty cpuset takes no process */
 			char b[64]; int fd;
 			const char *f[] = {"cpuset.cpus", "cpuset.mems"};

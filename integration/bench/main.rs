@@ -2,12 +2,15 @@
 //! disturbs all of them; medians, and their ratios to the first runtime's.
 //!
 //! ```text
-//! bench [--rounds N] [--cpu N] [--floor PROGRAM] --idle PROGRAM RUNTIME...
+//! bench [--rounds N] [--cpu N] [--listed N] [--machine NAME] [--floor PROGRAM] --idle PROGRAM RUNTIME...
 //! ```
 //!
 //! `--idle` is a static program that ends at once, or with an argument waits; `--floor` does the kernel's work
-//! alone (`floor.c`). No test asserts a time.
+//! alone (`floor.c`). `--listed` is how many containers `list` shows, `--machine` is said in the titles: what is
+//! measured in a virtual machine are ratios. No test asserts a time.
 
+mod limits;
+mod list;
 mod measure;
 mod view;
 
@@ -17,6 +20,8 @@ use std::process::ExitCode;
 struct Options {
     rounds: usize,
     cpu: Option<usize>,
+    listed: usize,
+    machine: String,
     floor: Option<PathBuf>,
     idle: PathBuf,
     runtimes: Vec<PathBuf>,
@@ -27,6 +32,7 @@ struct Options {
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut rounds, mut cpu, mut floor, mut idle, mut view) = (100, None, None, None, None);
+        let (mut listed, mut machine) = (0, String::new());
         let mut runtimes = Vec::new();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -34,6 +40,8 @@ impl Options {
             match argument.as_str() {
                 "--rounds" => rounds = number(value()?)?,
                 "--cpu" => cpu = Some(number(value()?)?),
+                "--listed" => listed = number(value()?)?,
+                "--machine" => machine = format!(", {}", value()?),
                 "--floor" => floor = Some(absolute(&value()?)?),
                 "--idle" => idle = Some(absolute(&value()?)?),
                 "--view" => view = Some(value()?),
@@ -45,7 +53,7 @@ impl Options {
         if runtimes.is_empty() || rounds == 0 {
             return Err("at least one runtime and one round".into());
         }
-        Ok(Self { rounds, cpu, floor, idle, runtimes, view })
+        Ok(Self { rounds, cpu, listed, machine, floor, idle, runtimes, view })
     }
 }
 
@@ -55,7 +63,7 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 
 fn main() -> ExitCode {
     let result = Options::parse(std::env::args().skip(1)).and_then(|options| match &options.view {
-        Some(name) => measure::measure(&options).map(|table| println!("{name}\n{table}")),
+        Some(name) => measure::measure(&options).map(|table| println!("{name}{}\n{table}", options.machine)),
         None => view::of_this_host().into_iter().try_for_each(in_view),
     });
     match result {

@@ -9,16 +9,16 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::Options;
+use crate::{Options, limits, list};
 
 const OPERATIONS: [&str; 6] = ["run", "create", "start", "exec", "state", "delete"];
 /// The first rounds fill the caches and are not counted.
 const WARM_UP: usize = 3;
 
 /// One runtime's container and times.
-struct Candidate {
-    runtime: PathBuf,
-    name: String,
+pub(crate) struct Candidate {
+    pub(crate) runtime: PathBuf,
+    pub(crate) name: String,
     dir: PathBuf,
     /// By operation.
     times: [Vec<Duration>; OPERATIONS.len()],
@@ -30,6 +30,8 @@ pub(crate) struct Table {
     medians: Vec<Vec<Duration>>,
     floor: Option<Duration>,
     rounds: usize,
+    /// What is no time of an operation.
+    remarks: Vec<String>,
 }
 
 pub(crate) fn measure(options: &Options) -> Result<Table, String> {
@@ -75,10 +77,15 @@ pub(crate) fn measure(options: &Options) -> Result<Table, String> {
             break;
         }
     }
+    let mut remarks = Vec::new();
+    if result.is_ok() && options.listed > 0 {
+        result = list::measure(&candidates[0], options.listed).map(|line| remarks.push(line));
+    }
     for candidate in &candidates {
         candidate.remove();
     }
     result?;
+    remarks.extend(limits::measure(options)?);
     Ok(Table {
         names: candidates.iter().map(|candidate| candidate.name.clone()).collect(),
         medians: (0..OPERATIONS.len())
@@ -86,6 +93,7 @@ pub(crate) fn measure(options: &Options) -> Result<Table, String> {
             .collect(),
         floor: (!floor.is_empty()).then(|| median(&mut floor)),
         rounds: options.rounds,
+        remarks,
     })
 }
 
@@ -134,18 +142,27 @@ impl Candidate {
         timed(self.command("run", "waits", &["--detach"])).map(drop)
     }
 
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
     fn id(&self, bundle: &str) -> String {
         let top = self.dir.parent().unwrap_or(&self.dir);
         format!("{}-{}-{bundle}", name_in(top), name_in(&self.dir))
     }
 
     fn command(&self, verb: &str, bundle: &str, options: &[&str]) -> Command {
+        self.command_on(verb, bundle, options, bundle)
+    }
+
+    /// As the containers of a bundle that have other names.
+    pub(crate) fn command_on(&self, verb: &str, bundle: &str, options: &[&str], name: &str) -> Command {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(self.dir.join("root")).arg(verb).args(options);
+        command.arg("--root").arg(self.root()).arg(verb).args(options);
         if ["run", "create"].contains(&verb) {
             command.arg("--bundle").arg(self.dir.join(bundle));
         }
-        command.arg(self.id(bundle));
+        command.arg(self.id(name));
         command
     }
 
@@ -189,7 +206,7 @@ impl Candidate {
 }
 
 /// The time from before the spawn, which is vfork(2) and execve(2), to the end of the program.
-fn timed(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Duration, String> {
+pub(crate) fn timed(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Duration, String> {
     let command = command.borrow_mut().stdin(Stdio::null()).stdout(Stdio::null());
     let begun = Instant::now();
     let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
@@ -197,7 +214,7 @@ fn timed(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Duration, 
     if status.success() { Ok(took) } else { Err(format!("{command:?}: {status}")) }
 }
 
-fn median(times: &mut [Duration]) -> Duration {
+pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }
@@ -233,6 +250,6 @@ impl fmt::Display for Table {
             }
             writeln!(f)?;
         }
-        Ok(())
+        self.remarks.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }

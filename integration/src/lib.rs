@@ -15,6 +15,7 @@ mod outcome;
 mod rootfs;
 pub mod runtime;
 mod sandbox;
+pub mod small_limit;
 mod sys;
 pub mod terminal;
 
@@ -22,4 +23,5 @@ pub use container::Container;
 pub use outcome::{Outcome, call, eventually};
 pub use rootfs::{busybox, debian};
 pub use sandbox::Sandbox;
+pub use sys::bpf::programs as bpf_programs;
 pub use sys::enosys::take_away;

@@ -1,5 +1,6 @@
 //! What std and nix leave to raw descriptors and raw system calls. The only `unsafe` of this crate.
 
+pub(crate) mod bpf;
 pub(crate) mod enosys;
 
 use std::io::IoSliceMut;
