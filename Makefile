@@ -36,9 +36,14 @@ test-quick: ## unit tests, golden plans, layers, the life cycle on the release b
 	@$(suites) quick
 
 .PHONY: test
-test: ## everything: check, unit, specification, the allocation guard, engines; ends with one summary line
+test: ## everything: check, unit, specification, the allocation guard, v2, engines; ends with one summary line
 	@$(has) test
 	@$(suites) test
+
+.PHONY: test-v2
+test-v2: ## on control groups v2 alone, in virtual machines: without systemd, with it, as an ordinary user
+	@$(has) vm
+	@$(suites) v2
 
 .PHONY: test-integration
 test-integration: ## containerd, Docker, Podman, a Debian system, leaks (RUNTIME=PATH for another runtime)
@@ -51,12 +56,18 @@ test-containerd: ## of those, containerd alone
 	@$(suites) containerd
 
 .PHONY: test-peers
-test-peers: ## the specification's tests on runc and crun: the tests must be true of them too
+test-peers: ## the specification's tests on runc and crun, here and on v2: the tests must be true of them too
 	@$(has) peers
 	@$(suites) peers
 
+.PHONY: soak
+soak: ## a thousand containers, on v1 here and on v2 in a virtual machine: nothing of them is left
+	@$(has) engines
+	@$(has) vm
+	@$(suites) soak
+
 .PHONY: bench
-bench: ## each operation against runc, crun and the bare syscalls, interleaved (ROUNDS=100)
+bench: ## each operation against runc, crun and the bare syscalls, interleaved (ROUNDS=100); memory limits
 	@$(has) peers
 	@$(suites) bench
 

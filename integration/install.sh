@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what a purpose needs and this machine lacks; silent when nothing is missing.
 #
-#   integration/install.sh build|check|test|engines|peers
+#   integration/install.sh build|check|test|engines|peers|vm
 #
 # Debian's packages only (apt-get, as root); cargo-deny comes from crates.io. Without root,
 # or on another distribution, it says what is missing and ends with 1.
@@ -81,6 +81,17 @@ need_engines() {
   need_peers
 }
 
+# The machines themselves are fetched by integration/vm/prepare.sh; this is what that needs.
+need_vm() {
+  need_file /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+  need perl perl
+  need tar tar
+  need xz xz-utils
+  need unshare util-linux
+  need setpriv util-linux
+  need strip binutils
+}
+
 need_peers() {
   need runc runc
   need crun crun
@@ -89,11 +100,12 @@ need_peers() {
 case $purpose in
   build) need_rust ;;
   check) need_rust; need_check ;;
-  peers) need_rust; need_peers ;;
+  peers) need_rust; need_peers; need_vm ;;
+  vm) need_rust; need_vm ;;
   engines) need_rust; need_engines ;;
-  test) need_rust; need_check; need_engines ;;
+  test) need_rust; need_check; need_engines; need_vm ;;
   *)
-    echo "usage: $0 build|check|test|engines|peers" >&2
+    echo "usage: $0 build|check|test|engines|peers|vm" >&2
     exit 2
     ;;
 esac

@@ -2,11 +2,12 @@
 # Runs the suites and counts: every suite's seconds, and at the end one line
 # "N passed, N failed, N skipped". Ends with 1 if anything failed.
 #
-#   integration/suites.sh quick|check|test|integration|containerd|peers|bench
+#   integration/suites.sh quick|check|test|v2|integration|containerd|peers|bench|soak
 #   integration/suites.sh runtime|built      the path of the runtime under test / of our build
 #
 # RUNTIME             another runtime for `integration`, `containerd`; the default is our release build
-# CI=true             a skip fails, unless EXPECTED_SKIPS, a list with commas, names it
+# CI=true             a skip fails, unless EXPECTED_SKIPS, a list with commas, names it; in a virtual
+#                     machine EXPECTED_SKIPS_UML or EXPECTED_SKIPS_QEMU does
 set -uo pipefail
 # Started in the background, or by nohup, some signals are ignored, and every container would inherit that.
 [ "${DEFAULT_SIGNALS:-}" = yes ] || DEFAULT_SIGNALS=yes exec env --default-signal "$0" "$@"
@@ -135,6 +136,83 @@ binary() {
   fi
 }
 
+# --- what runs on control groups v2, all of them, in virtual machines
+
+# In the order in which they run; cgroups_v1 would skip all its tests.
+stage_tests() {
+  local package=$1 binary
+  mkdir -p "$stage/$package/deps"
+  cargo test -p "$package" --no-run "${@:2}" 2>&1 | tee "$logs/stage.$package" |
+    sed -n 's/^ *Executable \(unittests \)\?\([^ ]*\) (\(.*\))$/\3/p' | while read -r binary; do
+    # Most of a test binary is for a debugger.
+    strip -o "$stage/$package/deps/$(basename "${binary%-*}")" "$binary"
+  done
+  [ "${PIPESTATUS[0]}" = 0 ] || { cat "$logs/stage.$package"; return 1; }
+}
+
+# programs FOLDER: the C programs of the benchmark.
+programs() {
+  local name
+  mkdir -p "$1"
+  for name in floor idle; do
+    gcc -O2 -Wall -static "integration/bench/$name.c" -o "$1/$name" || return 1
+  done
+}
+
+# What goes into the machines, in a folder that any user may read: the test binaries, the runtime.
+stage() {
+  chmod 755 "$stage"
+  stage_tests spec-tests && stage_tests tare &&
+    stage_tests integration --test leaks --test small_limits --test soak || return 1
+  rm "$stage/spec-tests/deps/cgroups_v1"
+  # For one who is not root, and skipped by root.
+  mkdir -p "$stage/of-user/deps"
+  mv "$stage/spec-tests/deps/delegated" "$stage/of-user/deps/"
+  strip -o "$stage/spec-tests/probe" "$target/$triple/debug/probe" &&
+    cp "$stage/spec-tests/probe" "$stage/of-user/" &&
+    programs "$stage/bin" && cp "$built" "$stage/bin/" && cp integration/vm/tests.sh "$stage/"
+}
+
+# in_vm RUNTIME uml|qemu OPTIONS... -- BINARY...: the binaries as patterns below the stage. What `need`
+# finds missing there must be expected of that machine.
+in_vm() {
+  local runtime=$1 vm=$2 options=() expected skips=$SKIPS status=0
+  shift 2
+  while [ "$1" != -- ]; do
+    options+=("$1")
+    shift
+  done
+  shift
+  expected=EXPECTED_SKIPS_${vm^^}
+  # Where an ordinary user can write to it.
+  : > "$stage/skips"
+  chmod 666 "$stage/skips"
+  SKIPS=$stage/skips RUNTIME=$runtime EXPECTED_SKIPS=${!expected:-} BENCH_PROGRAMS=$stage/bin \
+    integration/vm/run.sh --vm "$vm" --share "$stage" --share "$PWD" "${options[@]}" --env SKIPS --env RUNTIME \
+    --env CI --env EXPECTED_SKIPS --env BENCH_PROGRAMS --env SOAK -- \
+    "$stage/tests.sh" "$stage" "$@" || status=1
+  cat "$stage/skips" >> "$skips"
+  return $status
+}
+
+# What has to do with neither control groups nor systemd nor what UML lacks; emulated it takes minutes.
+elsewhere='bad_input|cli|hooks|masked_paths|mounts|musts|process_*|rlimits|rootfs|sysctl'
+
+# The kernel's part of our own tests, next to those of the specification. UML goes down when a process is killed in
+# the middle of clone(2) (flush_tlb_mm of an address space that is half made), so `leaks` is for the other kernel.
+kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground)
+
+# Each of these ends within its seconds on two busy processors, or hangs.
+v2() {
+  suite v2-stage stage || return 1
+  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 360 -- \
+    'spec-tests/deps/*' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak
+  suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 900 -- \
+    "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks
+  suite v2-user in_vm "$stage/bin/tare" uml --user --seconds 120 -- of-user/deps/delegated
+  suite v2-user-systemd in_vm "$stage/bin/tare" qemu --init systemd --user --seconds 240 -- of-user/deps/delegated
+}
+
 # --- groups of suites
 
 # Nothing is judged by an older binary when the build fails.
@@ -172,6 +250,8 @@ on_crun() {
 [ "${1:-}" = built ] && { echo "$built"; exit; }
 rm -rf "$logs"
 mkdir -p "$logs"
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
 
 case ${1:-} in
   check)
@@ -191,7 +271,12 @@ case ${1:-} in
     suite spec spec "$built"
     [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] || suite spec-v2 spec_v2
     suite spec-guard guard
+    v2
     suite integration engines
+    ;;
+  v2)
+    build
+    v2
     ;;
   integration)
     [ -n "${RUNTIME:-}" ] || build
@@ -204,17 +289,30 @@ case ${1:-} in
   peers)
     suite spec-runc spec "$(command -v runc)"
     suite spec-crun on_crun
+    if suite v2-stage stage; then
+      for peer in runc crun; do
+        suite v2-uml-$peer in_vm $peer uml --seconds 600 -- 'spec-tests/deps/*'
+      done
+    fi
+    ;;
+  soak)
+    build
+    export SOAK=${SOAK:-1000}
+    suite soak engines --test soak
+    suite v2-stage stage && suite soak-uml in_vm "$stage/bin/tare" uml --seconds 900 -- integration/deps/soak
     ;;
   bench)
-    cargo build --quiet --release -p tare &&
-      cargo build --quiet -p integration --bin bench &&
-      gcc -O2 -Wall -static integration/bench/floor.c -o "$logs/floor" &&
-      gcc -O2 -Wall -static integration/bench/idle.c -o "$logs/idle" &&
-      # The state of containers is on a tmpfs (/run), wherever this machine has its /tmp.
-      { [ "$(stat -fc %T /dev/shm)" != tmpfs ] || export TMPDIR=/dev/shm; } &&
-      exec "$target/$triple/debug/bench" --floor "$logs/floor" --idle "$logs/idle" \
-        --rounds "${ROUNDS:-100}" "$runtime" "$(command -v crun)" "$(command -v runc)"
-    exit 1
+    cargo build --quiet --release -p tare && cargo build --quiet -p integration --bin bench &&
+      programs "$stage" && cp "$target/$triple/debug/bench" "$stage/" && cp "$runtime" "$stage/tare" || exit 1
+    chmod 755 "$stage"
+    options=(--floor "$stage/floor" --idle "$stage/idle" --rounds "${ROUNDS:-100}")
+    # The state of containers is on a tmpfs (/run), wherever this machine has its /tmp; in the other one it is.
+    (
+      [ "$(stat -fc %T /dev/shm)" != tmpfs ] || export TMPDIR=/dev/shm
+      "$stage/bench" "${options[@]}" --listed 500 "$runtime" "$(command -v crun)" "$(command -v runc)"
+    ) && integration/vm/run.sh --vm uml --share "$stage" --seconds 1200 -- "$stage/bench" "${options[@]}" \
+      --machine "User Mode Linux: read the ratios" "$stage/tare" /usr/bin/crun /usr/sbin/runc
+    exit
     ;;
   *)
     sed -n '2,6s/^# \{0,1\}//p' "$0" >&2

@@ -3,6 +3,7 @@
 #
 #   integration/vm/tests.sh STAGE BINARY...      the binaries as paths below STAGE, or patterns of such
 set -uo pipefail
+shopt -s extglob
 stage=$1
 shift
 # From memory, where a bundle can have a link to the probe, and every user may read.
