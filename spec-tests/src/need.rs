@@ -102,6 +102,11 @@ pub fn delegated_cgroup() -> Result<(), String> {
     writable.map_err(|error| format!("{}: {error}", above.display()))
 }
 
+/// A limit of swap, whether there is any swap or not.
+pub fn swap_limit() -> Result<(), String> {
+    exists(if is_cgroup_v2() { "/proc/swaps" } else { "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes" })
+}
+
 /// Control groups that can be frozen: on v2 all of them can (Linux 5.2).
 pub fn freezer() -> Result<(), String> {
     if is_cgroup_v2() { kernel(5, 2) } else { controller("freezer") }

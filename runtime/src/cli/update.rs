@@ -117,9 +117,7 @@ EXAMPLE:
 impl Update {
     fn limits(self) -> Result<Resources> {
         let mut resources = Resources::default();
-        if self.blkio_weight.is_some_and(|weight| weight != 0) {
-            return Err(Error::Usage("--blkio-weight is not supported yet by tare".into()));
-        }
+        resources.block_io.weight = self.blkio_weight;
         let cpu = &mut resources.cpu;
         cpu.period = number("cpu-period", self.cpu_period)?;
         cpu.quota = number("cpu-quota", self.cpu_quota)?;

@@ -15,6 +15,7 @@
 //! | `orphan` | a grandchild that sleeps for a minute as a child of init, with no descriptor open |
 //! | `bomb` | says `armed`, and forks without end, as do its children; not one of them gives in to a signal |
 //! | `memory MIB` | takes and touches memory, says `touched MIB` |
+//! | `hold MIB` | takes memory and keeps it, then as `wait` |
 //! | `burn MILLISECONDS` | uses a processor |
 //! | `exit N` | |
 //!
@@ -60,7 +61,11 @@ fn verb(command: &[String]) -> Result<(), String> {
         ["children", count] => children(number(count)?),
         ["orphan"] => orphan(),
         ["bomb"] => bomb(),
-        ["memory", mib] => memory(number(mib)?),
+        ["memory", mib] => memory(number(mib)?).map(drop),
+        ["hold", mib] => {
+            let _kept = memory(number(mib)?)?;
+            trap(1)
+        }
         ["burn", milliseconds] => {
             let end = Instant::now() + Duration::from_millis(number(milliseconds)?);
             while Instant::now() < end {
@@ -134,10 +139,11 @@ fn bomb() -> Result<(), String> {
     Ok(())
 }
 
-fn memory(mib: usize) -> Result<(), String> {
+fn memory(mib: usize) -> Result<Vec<Vec<u8>>, String> {
     let mut block = Vec::new();
     for _ in 0..mib {
         block.push(std::hint::black_box(vec![1u8; 1 << 20]));
     }
-    say(&format!("touched {}", block.len()))
+    say(&format!("touched {}", block.len()))?;
+    Ok(block)
 }
