@@ -163,13 +163,13 @@ impl Watch {
 
 /// A file of names and counts, open: it has an exceptional condition since the last read.
 #[derive(Debug)]
-struct Events {
-    file: OwnedFd,
+pub(super) struct Events {
+    pub(super) file: OwnedFd,
     path: PathBuf,
 }
 
 impl Events {
-    fn open_if_there(folder: &Folder, name: &str) -> Result<Option<Self>> {
+    pub(super) fn open_if_there(folder: &Folder, name: &str) -> Result<Option<Self>> {
         match folder.open_file(name, OFlag::O_RDONLY) {
             Ok(file) => Ok(Some(Events { file, path: folder.path().join(name) })),
             Err(error) if is_gone(&error) => Ok(None),
@@ -178,7 +178,7 @@ impl Events {
     }
 
     /// `None` when the cgroup is gone.
-    fn value(&self, name: &str) -> Result<Option<u64>> {
+    pub(super) fn value(&self, name: &str) -> Result<Option<u64>> {
         // Half a dozen short lines.
         let mut buffer = [0; 1024];
         let length = loop {

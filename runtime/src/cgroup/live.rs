@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::events::Events;
 use super::folder::{Folder, PROCS, is_gone, rmdir};
 use super::holder::holders;
 use super::paths::{Paths, Place};
@@ -223,17 +223,21 @@ fn freeze_within(folder: &Folder, timeout: Duration) -> Result<()> {
 }
 
 fn freeze_v2(folder: &Folder, timeout: Duration) -> Result<()> {
-    folder.write(V2_FREEZE, "1")?;
     let deadline = Instant::now() + timeout;
-    let events = folder.open_file(EVENTS, OFlag::O_RDONLY)?;
-    while !event(folder, "frozen 1")? {
+    let missing = || Error::sys("open", folder.path().join(EVENTS).display(), Errno::ENOENT);
+    let events = Events::open_if_there(folder, EVENTS)?.ok_or_else(missing)?;
+    folder.write(V2_FREEZE, "1")?;
+    while events.value("frozen")? != Some(1) {
+        // Somebody else thaws it, who kills the container for example: it will not come to pass.
+        if folder.read_value(V2_FREEZE)? != "1" {
+            return Err(unexpected(folder, "THAWED"));
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(cannot_freeze(folder));
         }
-        // The file has an exceptional condition when one of its values has changed (kernfs_notify);
-        // woken at least every 10 ms, since it may have changed before we asked.
-        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        // Woken when a value changes, and at least every 10 ms: that of cgroup.freeze wakes nobody.
+        let mut fds = [PollFd::new(events.file.as_fd(), PollFlags::POLLPRI)];
         let wait = PollTimeout::from(u8::try_from(left.as_millis().clamp(1, 10)).unwrap_or(10));
         match poll(&mut fds, wait) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -266,10 +270,7 @@ fn freeze_v1(folder: &Folder, timeout: Duration) -> Result<()> {
         match folder.read_value(V1_STATE)?.as_str() {
             "FROZEN" => return Ok(()),
             "FREEZING" => {}
-            other => {
-                let what = format!("unexpected state {other:?} while freezing");
-                return Err(Error::Host { what, why: folder.path().display().to_string() });
-            }
+            other => return Err(unexpected(folder, other)),
         }
         if Instant::now() >= deadline {
             return Err(cannot_freeze(folder));
@@ -281,6 +282,11 @@ fn freeze_v1(folder: &Folder, timeout: Duration) -> Result<()> {
             folder.write(V1_STATE, "THAWED")?;
         }
     }
+}
+
+fn unexpected(folder: &Folder, state: &str) -> Error {
+    let what = format!("unexpected state {state:?} while freezing");
+    Error::Host { what, why: folder.path().display().to_string() }
 }
 
 fn cannot_freeze(folder: &Folder) -> Error {

@@ -39,9 +39,13 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
     let passed = listen_fds::passed(&request.listen, Pid::this(), request.preserve_fds)?;
     require_system_calls()?;
     let dir = Dir::open(&runtime.root, &request.id)?;
+    // Not while a `kill --all` has them stand still. It must be let go before the clone.
+    let lock = dir.lock_shared()?;
     let record = dir.load()?;
+    let now = status(&dir, &record)?;
+    drop(lock);
     let refuse = |why| Err(Error::State { id: request.id.to_string(), why });
-    match status(&dir, &record)? {
+    match now {
         Status::Stopped | Status::Creating => return refuse(Lifecycle::ExecStopped),
         Status::Paused if !request.ignore_paused => return refuse(Lifecycle::ExecPaused),
         Status::Paused | Status::Created | Status::Running => {}

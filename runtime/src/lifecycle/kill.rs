@@ -18,6 +18,9 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Resu
     let record = dir.load()?;
     let stopped = status(&dir, &record)? == Status::Stopped;
     if all {
+        // For a short time all of them stand still: nobody else may take that for a pause, nor have his
+        // own pause undone by the end of it. SIGKILL waits for nobody; `pause` looks out for it.
+        let _lock = if signal == libc::SIGKILL { None } else { Some(dir.lock()?) };
         // Also of a container whose first process has ended: the others may live on.
         return record.cgroup.kill_all(signal);
     }

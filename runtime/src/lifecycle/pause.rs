@@ -1,7 +1,7 @@
 //! `pause` and `resume`: the processes of the container stand still, and go on.
 
 use super::Runtime;
-use super::status::status;
+use super::status::{is_dying, status};
 use crate::config::id::ContainerId;
 use crate::error::{Error, Lifecycle, Result};
 use crate::state::{Dir, Status};
@@ -10,12 +10,19 @@ pub fn pause(runtime: &Runtime, id: &ContainerId) -> Result<()> {
     let dir = Dir::open(&runtime.root, id)?;
     let _lock = dir.lock()?;
     let record = dir.load()?;
+    let not_running = || Err(Error::State { id: id.to_string(), why: Lifecycle::NotRunning });
     match status(&dir, &record)? {
-        Status::Created | Status::Running => record.cgroup.freeze(),
-        Status::Creating | Status::Paused | Status::Stopped => {
-            Err(Error::State { id: id.to_string(), why: Lifecycle::NotRunning })
-        }
+        Status::Created | Status::Running => {}
+        Status::Creating | Status::Paused | Status::Stopped => return not_running(),
     }
+    let frozen = record.cgroup.freeze();
+    // Whoever kills sends the signal and thaws what he finds frozen; we freeze and thaw what we find
+    // killed. In whichever order the two meet, one of them sees the other.
+    if record.init.map_or(Ok(true), is_dying)? {
+        record.cgroup.thaw()?;
+        return not_running();
+    }
+    frozen
 }
 
 pub fn resume(runtime: &Runtime, id: &ContainerId) -> Result<()> {

@@ -46,6 +46,30 @@ pub fn is_alive(init: Init) -> Result<bool> {
     Ok(stat(init.pid)?.is_some_and(|stat| is_that(init, &stat)))
 }
 
+/// Whether it has ended, or was sent a `SIGKILL` that it has not come to: a frozen cgroup of v1 holds
+/// that back.
+pub fn is_dying(init: Init) -> Result<bool> {
+    let path = PathBuf::from(format!("/proc/{}/status", init.pid));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
+            return Ok(true);
+        }
+        Err(e) => return Err(Error::io("read", &path, &e)),
+    };
+    Ok(is_kill_pending(&text) || !is_alive(init)?)
+}
+
+/// Of the thread, or of the process as a whole (`proc_pid_status(5)`).
+fn is_kill_pending(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+    let pending = |name| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    ["SigPnd:", "ShdPnd:"].into_iter().filter_map(pending).any(|mask| mask & SIGKILL != 0)
+}
+
 fn is_that(init: Init, stat: &Stat) -> bool {
     // Z: zombie; X, x: dead (proc_pid_stat(5)).
     stat.starttime == init.start_time && !matches!(stat.state, 'Z' | 'X' | 'x')
@@ -158,6 +182,21 @@ mod tests {
                 assert_eq!(status(&c.dir, &c.record).unwrap(), *expected, "{file} {value}");
             }
         }
+    }
+
+    #[test]
+    fn a_kill_that_is_held_back_is_seen() {
+        for (status, expected) in [
+            ("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n", true),
+            ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n", true),
+            ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\nSigBlk:\t0000000000000100\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_kill_pending(status), expected, "{status:?}");
+        }
+        let own = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(!is_dying(own).unwrap());
+        assert!(is_dying(Init { start_time: own.start_time + 1, ..own }).unwrap(), "another process");
     }
 
     #[test]
