@@ -48,8 +48,8 @@ umask 022
 new=$base/new
 rm -rf "$new"
 mkdir "$new"
-trap 'echo "vm: failed; see $base/log" >&2; tail -n 20 "$base/log" >&2' EXIT
-exec 3>&1 > "$base/log" 2>&1
+exec 3>&1 4>&2 > "$base/log" 2>&1
+trap 'exec >&4 2>&4; tail -n 20 "$base/log"; echo "vm: could not be made; all is in $base/log"' EXIT
 
 # again COMMAND...: a download fails at times for no reason that stays.
 again() {
@@ -183,7 +183,7 @@ debian() {
     --customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/*' \
     --customize-hook="tar-in $new/guest.tar /" \
     --customize-hook="chroot \"\$1\" sh < $new/finish.sh" \
-    $suite "$new/root.tar" "$apt/sources.list" < /dev/null 3>&- 9>&-
+    $suite "$new/root.tar" "$apt/sources.list" < /dev/null 3>&- 4>&- 9>&-
 }
 again debian
 truncate -s 4G "$new/root.img"

@@ -59,7 +59,7 @@ case $init in systemd | none) ;; *) die "--init systemd or --init none" ;; esac
 # No boot that went well took a quarter of this, emulated on a busy machine.
 boot_seconds=150
 
-cache=$("$here/prepare.sh")
+cache=$("$here/prepare.sh") || exit 125
 tools=$cache/tools
 libraries=$tools/usr/lib/x86_64-linux-gnu
 loader=$tools/usr/lib64/ld-linux-x86-64.so.2
@@ -139,6 +139,7 @@ as_qemu() {
     [ -S "$run/share$count" ] || die "virtiofsd: $(cat "$run/share$count.log")"
     count=$((count + 1))
   done
+  # No lock on the disk, to which nobody writes: that of a UML, of another kind, would be in its way.
   # An old processor, without what costs most when it is emulated. /dev/kvm is not tried: it may be there
   # and not work.
   # shellcheck disable=SC2054
@@ -151,7 +152,7 @@ as_qemu() {
     -chardev file,id=console,path="$run/console" -serial chardev:console
     -kernel "$cache/vmlinuz" -initrd "$cache/initrd"
     -append "console=ttyS0 mitigations=off nokaslr $append"
-    -drive "file=$cache/root.img,format=raw,if=none,id=root,snapshot=on,cache=unsafe"
+    -drive "file.driver=file,file.filename=$cache/root.img,file.locking=off,format=raw,if=none,id=root,snapshot=on,cache=unsafe"
     -device virtio-blk-pci,drive=root
     -drive "file=$run/job.tar,format=raw,if=none,id=job,readonly=on" -device virtio-blk-pci,drive=job
     -device virtio-rng-pci -device virtio-serial-pci,max_ports=8
@@ -163,7 +164,7 @@ as_qemu() {
 
 # One life of the machine. Its end is in the file `status`: nothing, "up", or "up" and "ended N".
 live() {
-  local copying pid deadline folder=$run
+  local copying pid deadline room folder=$run
   rm -f "$run/status" "$run/cow" "$run/out" "$run/err"
   "as_$vm"
   mkfifo "$run/out" "$run/err"
@@ -171,8 +172,9 @@ live() {
   copying=($!)
   cat "$run/err" >&2 &
   copying+=($!)
-  # The file that is UML's memory.
-  if [ "$vm" = uml ] && [ -w /dev/shm ]; then folder=/dev/shm; fi
+  # The file that is UML's memory; a small /dev/shm would kill it half-way.
+  room=$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)
+  if [ "$vm" = uml ] && [ -w /dev/shm ] && [ "${room:-0}" -gt $((memory * 1024)) ]; then folder=/dev/shm; fi
   TMPDIR=$folder setpriv --pdeathsig KILL "${own[@]}" "${machine[@]}" \
     < /dev/null > "$run/machine.log" 2>&1 &
   pid=$!
@@ -209,7 +211,7 @@ console() {
 over=''
 live
 if ! is_up; then
-  console "$vm did not boot within $boot_seconds seconds; it is tried ONCE more"
+  console "$vm DID NOT BOOT; it is tried once more"
   live
 fi
 ended=$(sed -n 's/^ended \([0-9]*\).*/\1/p' "$run/status" 2> /dev/null || true)

@@ -50,6 +50,6 @@ pub use bundle::Bundle;
 pub use call::Output;
 pub use container::Container;
 pub use runtime::{
-    Flavor, crun, crun_before, differs, differs_at_times, runc, runc_before, tare_not_yet, youki,
+    Flavor, crun, crun_before, crun_since, differs, differs_at_times, runc, runc_before, tare_not_yet, youki,
 };
 pub use serde_json::{Value, json};

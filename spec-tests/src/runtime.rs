@@ -71,35 +71,41 @@ fn built(path: &str) -> PathBuf {
 #[derive(Debug, Clone)]
 pub struct Difference {
     flavor: Flavor,
+    since: Option<&'static str>,
     before: Option<&'static str>,
     reason: &'static str,
 }
 
 /// Every runc fails the test, because of `reason`.
 pub fn runc(reason: &'static str) -> Difference {
-    Difference { flavor: Flavor::Runc, before: None, reason }
+    Difference { flavor: Flavor::Runc, since: None, before: None, reason }
 }
 
 /// A runc older than `version` fails the test, because of `reason`.
 pub fn runc_before(version: &'static str, reason: &'static str) -> Difference {
-    Difference { flavor: Flavor::Runc, before: Some(version), reason }
+    Difference { flavor: Flavor::Runc, since: None, before: Some(version), reason }
 }
 
 pub fn crun(reason: &'static str) -> Difference {
-    Difference { flavor: Flavor::Crun, before: None, reason }
+    Difference { flavor: Flavor::Crun, since: None, before: None, reason }
 }
 
 pub fn crun_before(version: &'static str, reason: &'static str) -> Difference {
-    Difference { flavor: Flavor::Crun, before: Some(version), reason }
+    Difference { flavor: Flavor::Crun, since: None, before: Some(version), reason }
+}
+
+/// A crun of `version` or newer fails the test, because of `reason`; the older ones that were tried do not.
+pub fn crun_since(version: &'static str, reason: &'static str) -> Difference {
+    Difference { flavor: Flavor::Crun, since: Some(version), before: None, reason }
 }
 
 /// What tare does not do yet. The day that it does, the test fails until this goes.
 pub fn tare_not_yet(reason: &'static str) -> Difference {
-    Difference { flavor: Flavor::Tare, before: None, reason }
+    Difference { flavor: Flavor::Tare, since: None, before: None, reason }
 }
 
 pub fn youki(reason: &'static str) -> Difference {
-    Difference { flavor: Flavor::Youki, before: None, reason }
+    Difference { flavor: Flavor::Youki, since: None, before: None, reason }
 }
 
 /// Runs a test's body. On a peer with a declared difference the body must fail: else the declaration is stale.
@@ -132,6 +138,7 @@ fn failed_as_declared(known: &[Difference], body: impl FnOnce()) -> Option<&Diff
     let runtime = under_test();
     let applies = |d: &&Difference| {
         d.flavor == runtime.flavor
+            && d.since.is_none_or(|since| compare(&runtime.version, since) != Ordering::Less)
             && d.before.is_none_or(|before| compare(&runtime.version, before) == Ordering::Less)
     };
     let outcome = catch_unwind(AssertUnwindSafe(body));

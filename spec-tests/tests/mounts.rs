@@ -121,7 +121,7 @@ fn a_tmpfs_has_its_size_and_mode() {
     let lines = out.json_lines();
     let stat = &lines[0]["ok"];
     assert_eq!((&stat["uid"], &stat["gid"]), (&json!(7), &json!(8)));
-    differs([runc_before("1.2", "the mode of the directory below wins")], || {
+    differs([runc_before("1.1.8", "the mode of the directory below wins")], || {
         assert_eq!(stat["mode"], 0o750);
     });
     let mount = mount_at(&lines[1], "/data");
@@ -132,7 +132,7 @@ fn a_tmpfs_has_its_size_and_mode() {
 #[test]
 fn a_tmpfs_without_a_mode_keeps_that_of_the_directory_below() {
     need!(root);
-    differs([crun("the tmpfs's own 1777")], || {
+    differs([crun_before("1.21", "the tmpfs's own 1777")], || {
         let out = Bundle::new()
             .rootfs(|r| {
                 fs::set_permissions(r.join("data"), std::os::unix::fs::PermissionsExt::from_mode(0o711))
@@ -392,7 +392,7 @@ fn strictatime_has_neither_relatime_nor_noatime() {
 #[test]
 fn nosymfollow_can_be_set() {
     need!(root, kernel(5, 10));
-    differs([crun_before("1.9", "does not know nosymfollow")], || {
+    differs([crun("does not know nosymfollow")], || {
         let seen = seen(tmpfs("/data", &["nosymfollow"]));
         assert!(has(&seen["options"], "nosymfollow"), "{seen}");
     });
@@ -461,7 +461,7 @@ fn a_flag_is_not_for_the_mounts_below_and_a_recursive_one_is() {
     need!(root, kernel(5, 12));
     let source = temp();
     let _below = HostMount::tmpfs(&source.path().join("below"), MsFlags::empty());
-    let known = [crun_before("1.9", "mount_setattr refuses its rnoatime")];
+    let known = [crun("mount_setattr refuses its rnoatime")];
     differs(known, || recursive_flags(source.path()));
 }
 
@@ -688,7 +688,7 @@ fn destinations_through_links_stay_in_the_rootfs() {
     need!(root);
     let outside = temp();
     let target = outside.path().to_str().unwrap();
-    differs([crun_before("1.9", "follows no dangling link")], || {
+    differs([crun("follows no dangling link")], || {
         through_links(target, outside.path());
     });
 }
@@ -717,7 +717,7 @@ fn a_destination_that_is_a_link_itself_is_followed_inside_the_rootfs() {
     need!(root);
     let outside = temp();
     let target = outside.path().join("escape");
-    differs([crun_before("1.9", "follows no dangling link")], || linked_destinations(&target));
+    differs([crun("follows no dangling link")], || linked_destinations(&target));
 }
 
 fn linked_destinations(target: &Path) {
@@ -919,7 +919,7 @@ fn locked_flags_of_the_source_stay_in_a_user_namespace() {
     need!(root, userns);
     let dir = temp();
     let source = HostMount::tmpfs(&dir.path().join("source"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
-    differs([runc_before("1.2", "tries to clear them"), crun_before("1.9", "clears them")], || {
+    differs([runc_before("1.2", "tries to clear them"), crun("clears them")], || {
         let facts = Bundle::new()
             .userns(100_000, 65_536)
             .mount(bind(source.path(), "/data", &["rbind", "ro"]))

@@ -128,7 +128,7 @@ fn a_user_namespace_and_those_that_it_owns_are_joined_together() {
     need!(root, userns);
     let (sandbox, pid) = sandbox(Bundle::new().userns(100_000, 65_536));
     let path = |file: &str| format!("/proc/{pid}/ns/{file}");
-    differs([runc_before("1.2", "wants mappings also here")], || {
+    differs([runc_before("1.1.11", "wants mappings also here")], || {
         let facts = Bundle::new()
             // For the owner of the rootfs.
             .userns(100_000, 65_536)

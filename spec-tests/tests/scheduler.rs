@@ -100,7 +100,7 @@ fn a_scheduler_is_not_inherited_from_the_caller_when_it_is_set() {
 #[test]
 fn a_process_of_exec_has_the_scheduler_of_its_document() {
     need!(root);
-    differs([runc_before("1.2", NO_SCHEDULER), crun_before("1.9", NO_SCHEDULER)], || {
+    differs([runc_before("1.2", NO_SCHEDULER), crun("sets none for exec")], || {
         let container = Bundle::new().probe(["wait"]).start();
         let process = container.dir().join("process.json");
         let document = json!({

@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd;
 
 use spec_tests::socket::Listener;
-use spec_tests::{Bundle, Value, crun, crun_before, differs, json, need, runc, runc_before, tare_not_yet};
+use spec_tests::{Bundle, Value, crun, differs, json, need, runc, runc_before, tare_not_yet};
 
 /// What the tests filter: a call without effect, whose first argument may be anything.
 const CALL: &str = "getpgid";
@@ -449,7 +449,7 @@ fn words_that_are_unknown_are_refused() {
     filter("SCMP_ACT_ALLOW", json!([]))
         .linux(|l| l["seccomp"]["architectures"] = json!(["SCMP_ARCH_Z80"]))
         .create_fails();
-    differs([crun_before("1.9", "passes it over")], || {
+    differs([crun("passes it over")], || {
         filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_ERRNO")]))
             .linux(|l| l["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_NONSENSE"]))
             .create_fails();
@@ -507,34 +507,28 @@ fn notifying(bundle: Bundle) -> (Bundle, Listener) {
 #[test]
 fn the_listener_is_sent_to_the_agent_with_the_state() {
     need!(root);
-    differs(
-        [
-            crun_before("1.9", "sends the descriptor in another way without no_new_privs"),
-            tare_not_yet(NOTIFY),
-        ],
-        || {
-            for no_new_privs in [true, false] {
-                let (bundle, listener) = notifying(
-                    filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_NOTIFY")]))
-                        .process(|p| p["noNewPrivileges"] = json!(no_new_privs)),
-                );
-                let container = bundle.probe(["wait"]).create();
-                let (message, fds) = listener.receive();
-                let state: Value = serde_json::from_slice(&message).unwrap();
-                assert_eq!(state["fds"], json!(["seccompFd"]));
-                assert_eq!(state["pid"], container.pid());
-                assert_eq!(state["metadata"], "meta data");
-                assert_eq!(state["state"]["id"], container.id());
-                assert_eq!(state["state"]["status"], "creating");
-                assert_eq!(state["state"]["bundle"], json!(container.bundle_path()));
-                assert_eq!(fds.len(), 1);
-                let target = std::fs::read_link(format!("/proc/self/fd/{}", fds[0].as_raw_fd())).unwrap();
-                assert_eq!(target.to_str().unwrap(), "anon_inode:seccomp notify");
-                container.start().silent();
-                container.wait_for_stdout("ready");
-            }
-        },
-    );
+    differs([crun("sends the descriptor in another way without no_new_privs"), tare_not_yet(NOTIFY)], || {
+        for no_new_privs in [true, false] {
+            let (bundle, listener) = notifying(
+                filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_NOTIFY")]))
+                    .process(|p| p["noNewPrivileges"] = json!(no_new_privs)),
+            );
+            let container = bundle.probe(["wait"]).create();
+            let (message, fds) = listener.receive();
+            let state: Value = serde_json::from_slice(&message).unwrap();
+            assert_eq!(state["fds"], json!(["seccompFd"]));
+            assert_eq!(state["pid"], container.pid());
+            assert_eq!(state["metadata"], "meta data");
+            assert_eq!(state["state"]["id"], container.id());
+            assert_eq!(state["state"]["status"], "creating");
+            assert_eq!(state["state"]["bundle"], json!(container.bundle_path()));
+            assert_eq!(fds.len(), 1);
+            let target = std::fs::read_link(format!("/proc/self/fd/{}", fds[0].as_raw_fd())).unwrap();
+            assert_eq!(target.to_str().unwrap(), "anon_inode:seccomp notify");
+            container.start().silent();
+            container.wait_for_stdout("ready");
+        }
+    });
 }
 
 #[test]
