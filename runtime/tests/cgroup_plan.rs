@@ -24,6 +24,7 @@ fn facts(cgroup: CgroupLayout) -> Facts {
         apparmor: false,
         selinux: false,
         cgroup,
+        systemd_cgroup: None,
         newuidmap: None,
         newgidmap: None,
         setgroups_denied: false,
@@ -217,7 +218,7 @@ fn other_drivers() {
     let plan = |resources, driver| cgroup::plan(&id, &config(None, resources), &facts(v2()), driver);
     let disabled = plan(Resources::default(), Driver::Disabled).unwrap();
     assert_eq!(disabled.describe(), [""; 0]);
-    assert_eq!(disabled.paths(), Paths { driver: Driver::Disabled, v1: vec![], v2: None });
+    assert_eq!(disabled.paths(), Paths { driver: Driver::Disabled, v1: vec![], v2: None, unit: None });
     let error = plan(limited(), Driver::Disabled).unwrap_err().to_string();
     assert_eq!(error, "linux.resources.memory: cannot set limits without cgroups");
     let mut slow = resources();

@@ -97,6 +97,7 @@ fn facts() -> Facts {
         apparmor: false,
         selinux: false,
         cgroup: CgroupLayout::probe().unwrap(),
+        systemd_cgroup: None,
         newuidmap: None,
         newgidmap: None,
         setgroups_denied: false,

@@ -9,9 +9,10 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchownat, mkdir};
 
+use super::Manage;
 use super::folder::{Folder, PROCS, is_gone, rmdir, write_once};
 use super::live;
-use super::paths::{Paths, Place};
+use super::paths::Paths;
 use super::plan::{Group, Plan, Step};
 use super::resources::Write;
 use crate::error::{Error, Result};
@@ -32,10 +33,33 @@ struct Open {
     procs: Option<OwnedFd>,
 }
 
-/// Makes every cgroup of the plan and writes its limits. What was made is given to `undo`.
-///
-/// Refuses a cgroup that has processes already or is frozen, with runc's words.
-pub fn create(plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
+/// Hierarchies of v1, and v2 beside them: the process joins each.
+pub(super) struct V1;
+/// v2 alone: the process is born inside.
+pub(super) struct V2;
+
+impl Manage for V1 {
+    fn make(&self, plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
+        create(plan, undo)
+    }
+
+    fn adopt(&self, _: &Plan, created: &Created, pid: i32, _: &mut Undo<'_>) -> Result<()> {
+        created.join(pid)
+    }
+}
+
+impl Manage for V2 {
+    fn make(&self, plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
+        create(plan, undo)
+    }
+
+    /// `CLONE_INTO_CGROUP` did it, unless an unprivileged user goes without.
+    fn adopt(&self, _: &Plan, _: &Created, _: i32, _: &mut Undo<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn create(plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
     let mut created =
         Created { groups: Vec::with_capacity(plan.groups.len()), paths: Paths::none(plan.driver) };
     for group in &plan.groups {
@@ -58,7 +82,23 @@ fn is_permission(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 
+/// A cgroup that systemd has made, or, on v1, left to us, for a process that is there: the limits
+/// that systemd does not know, and the process itself.
+pub(super) fn settle(group: &Group, pid: i32) -> Result<()> {
+    // What is made here goes with the unit.
+    let mut with_the_unit = Undo::new();
+    let is_new = make_folder(&group.place.folder, &group.mountpoint, &mut with_the_unit)?;
+    let folder = Folder::open(&group.place.folder)?;
+    furnish(&folder, group, is_new, true)?;
+    join_folder(&folder, pid)
+}
+
 impl Created {
+    /// All that there will be is made when the process is there.
+    pub(super) fn none_yet(paths: Paths) -> Self {
+        Created { groups: Vec::new(), paths }
+    }
+
     /// For the container's state: the plan's, less what an unprivileged user may not have.
     pub fn paths(&self) -> &Paths {
         &self.paths
@@ -103,26 +143,29 @@ fn join(procs: BorrowedFd<'_>, folder: &Path, pid: i32) -> Result<()> {
 }
 
 fn make(group: &Group, unified: bool, undo: &mut Undo<'_>) -> Result<Open> {
-    let Place { folder: path, controllers, .. } = &group.place;
-    let is_new = make_folder(path, &group.mountpoint, undo)?;
-    let folder = Folder::open(path)?;
+    let is_new = make_folder(&group.place.folder, &group.mountpoint, undo)?;
+    let folder = Folder::open(&group.place.folder)?;
     if !is_new {
         refuse_in_use(&folder)?;
     }
-    let not_enabled = if group.enable.is_empty() { None } else { enable(&folder, group)? };
+    furnish(&folder, group, is_new, is_new)?;
+    let procs = if unified { None } else { Some(folder.open_file(PROCS, OFlag::O_WRONLY)?) };
+    Ok(Open { folder, procs })
+}
+
+/// Everything but processes. `blank`: nobody but the kernel, or systemd on our behalf, has set
+/// anything in it.
+fn furnish(folder: &Folder, group: &Group, is_new: bool, blank: bool) -> Result<()> {
+    let not_enabled = if group.enable.is_empty() { None } else { enable(folder, group)? };
     let explain = |error: Error| match (&not_enabled, is_gone(&error)) {
         (Some(why), true) => error.context(why.clone()),
         _ => error,
     };
-    if controllers.iter().any(|c| c == "cpuset") {
-        inherit_cpuset(&folder, group, is_new)?;
+    if group.place.controllers.iter().any(|c| c == "cpuset") {
+        inherit_cpuset(folder, group, is_new)?;
     }
-    run_steps(&folder, &group.steps, is_new).map_err(explain)?;
-    if let Some(uid) = group.owner {
-        give_to(&folder, uid)?;
-    }
-    let procs = if unified { None } else { Some(folder.open_file(PROCS, OFlag::O_WRONLY)?) };
-    Ok(Open { folder, procs })
+    run_steps(folder, &group.steps, blank).map_err(explain)?;
+    group.owner.map_or(Ok(()), |uid| give_to(folder, uid))
 }
 
 /// `true` when it was not there. Folders above it are made when they are missing.

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn sub_cgroups_of_v2() {
         let v2 = place(&[], "/cg/c");
-        let unified = Paths { driver: Driver::Cgroupfs, v1: vec![], v2: Some(v2.clone()) };
+        let unified = Paths { driver: Driver::Cgroupfs, v1: vec![], v2: Some(v2.clone()), unit: None };
         for (list, expected) in [
             (&[][..], Some("/cg/c")),
             (&[(&[][..], "x")], Some("/cg/c/x")),

@@ -16,9 +16,7 @@
 //! let mut undo = Undo::new();
 //! let made = cgroup::create(&plan, &mut undo)?; // limits stand before the process is there
 //! let pid = clone3(made.for_clone()); // v2 alone: CLONE_INTO_CGROUP
-//! if made.for_clone().is_none() {
-//!     made.join(pid)?; // v1 and hybrid: before Go
-//! }
+//! cgroup::adopt(&plan, &made, pid, &mut undo)?; // before Go: v1 and hybrid join, systemd starts its unit
 //! let paths = made.paths().clone(); // into state.json; without what a rootless user may not have
 //! undo.forget();
 //!
@@ -27,7 +25,7 @@
 //! paths.thaw()?;
 //! paths.join_for_exec(4711, pid, &[])?; // or paths.open_for_exec for CLONE_INTO_CGROUP
 //! paths.kill_all(9)?;
-//! paths.remove()?;
+//! cgroup::remove(&paths, &mut |warning| eprintln!("{warning}"))?;
 //! # Ok(()) }
 //! ```
 
@@ -45,18 +43,23 @@ mod paths;
 mod plan;
 mod resources;
 pub mod stats;
+mod systemd;
 mod update;
 
-pub use apply::{Created, create};
+pub use apply::Created;
 pub use events::{Happened, Watch};
 pub use holder::whereabouts;
 pub use oom::OomKills;
 pub use paths::{Paths, Place, View, views};
 pub use plan::{Plan, plan, plan_update};
 pub use stats::Stats;
+pub use systemd::{Manager, Unit, manager_cgroup};
 pub use update::{complete, update};
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::undo::Undo;
 
 /// Who makes the cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,4 +71,59 @@ pub enum Driver {
     Systemd,
     /// Nobody: the container stays where its maker is.
     Disabled,
+}
+
+/// What differs between those who make cgroups. All else needs only the folders.
+trait Manage {
+    /// Before the process is there. What was made is given to `undo`.
+    fn make(&self, plan: &Plan, undo: &mut Undo<'_>) -> Result<Created>;
+
+    /// The process is there and waits: when this returns it is in its cgroups, with its limits.
+    fn adopt(&self, plan: &Plan, created: &Created, pid: i32, undo: &mut Undo<'_>) -> Result<()>;
+
+    /// What is about to be written: values by the files of the kernel.
+    fn set(&self, _: &Paths, _: &[(&str, &str)]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The container has ended.
+    fn let_go(&self, paths: &Paths, _: &mut dyn FnMut(String)) -> Result<()> {
+        paths.remove()
+    }
+}
+
+impl Driver {
+    fn manage(self, unified: bool) -> &'static dyn Manage {
+        match self {
+            Driver::Systemd => &systemd::Systemd,
+            Driver::Cgroupfs | Driver::Disabled if unified => &apply::V2,
+            Driver::Cgroupfs | Driver::Disabled => &apply::V1,
+        }
+    }
+}
+
+/// Makes every cgroup of the plan that can be made before the process is there, with its limits.
+/// What was made is given to `undo`.
+///
+/// Refuses a cgroup that has processes already or is frozen, with runc's words.
+pub fn create(plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
+    plan.driver.manage(plan.unified).make(plan, undo)
+}
+
+/// For a process that is there and waits: its limits are in force when this returns.
+pub fn adopt(plan: &Plan, created: &Created, pid: i32, undo: &mut Undo<'_>) -> Result<()> {
+    plan.driver.manage(plan.unified).adopt(plan, created, pid, undo)
+}
+
+/// Tells whoever manages the cgroups what is about to be written into their files (file, value), or
+/// would write its own values over them some day. Nothing has changed when it fails. The files are
+/// the caller's to write.
+pub fn set(paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
+    paths.driver.manage(paths.is_unified()).set(paths, values)
+}
+
+/// Removes the container's cgroups, and its unit where it has one. `warn` hears of what is left when
+/// the cgroups themselves are gone.
+pub fn remove(paths: &Paths, warn: &mut dyn FnMut(String)) -> Result<()> {
+    paths.driver.manage(paths.is_unified()).let_go(paths, warn)
 }

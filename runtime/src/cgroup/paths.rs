@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Driver;
+use super::{Driver, Unit};
 use crate::host::{CgroupLayout, Hierarchy};
 
 /// What is kept of a container's cgroups in its state: all that a later process needs.
@@ -17,6 +17,9 @@ pub struct Paths {
     pub v1: Vec<Place>,
     /// On a host with v2 alone the only one; on a hybrid host beside the others.
     pub v2: Option<Place>,
+    /// systemd's unit, where that made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// One cgroup of one hierarchy.
@@ -31,7 +34,7 @@ pub struct Place {
 
 impl Paths {
     pub fn none(driver: Driver) -> Self {
-        Paths { driver, v1: Vec::new(), v2: None }
+        Paths { driver, v1: Vec::new(), v2: None, unit: None }
     }
 
     /// The container has no cgroup of its own.
@@ -238,7 +241,7 @@ mod tests {
         let mut v1: Vec<Place> = layout.v1.iter().map(|h| place(h, false, false, Some("/c"), "id")).collect();
         // One that could not be made (rootless) is not shown.
         v1.pop();
-        let paths = Paths { driver: Driver::Cgroupfs, v1, v2: None };
+        let paths = Paths { driver: Driver::Cgroupfs, v1, v2: None, unit: None };
         let seen: Vec<_> = views(&layout, &paths)
             .into_iter()
             .map(|v| (v.folder.into_string().unwrap(), v.source.display().to_string(), v.data, v.links))

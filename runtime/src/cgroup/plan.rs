@@ -6,7 +6,7 @@ use super::controllers::{CONTROLLERS, first_limit};
 use super::devices::Policy;
 use super::paths::{Paths, Place, place};
 use super::resources::{Problems, Write};
-use super::{Driver, devices_bpf};
+use super::{Driver, devices_bpf, systemd};
 use crate::config::id::ContainerId;
 use crate::config::{Config, Mount, Namespace, Resources};
 use crate::error::{Error, Problem, Result};
@@ -20,6 +20,8 @@ pub struct Plan {
     /// v2 is the only hierarchy.
     pub(super) unified: bool,
     pub(super) groups: Vec<Group>,
+    /// systemd's, where that makes them.
+    pub(super) unit: Option<systemd::Planned>,
 }
 
 /// One cgroup of one hierarchy.
@@ -54,32 +56,31 @@ pub(super) enum Step {
 /// Where the container's cgroups will be, and what is written into them.
 pub fn plan(id: &ContainerId, config: &Config, facts: &Facts, driver: Driver) -> Result<Plan> {
     let resources = &config.linux.resources;
-    match driver {
-        Driver::Systemd => {
-            return Err(Error::Host {
-                what: "the systemd cgroup manager is not built yet".into(),
-                why: "run without --systemd-cgroup".into(),
-            });
-        }
+    let unit = match driver {
+        Driver::Systemd => Some(systemd::Location::new(id, config, facts)?),
         Driver::Disabled => {
             return match first_limit(resources) {
                 Some(limit) => Err(Error::Host {
                     what: format!("linux.resources.{limit}"),
                     why: "cannot set limits without cgroups".into(),
                 }),
-                None => Ok(Plan { driver, unified: false, groups: Vec::new() }),
+                None => Ok(Plan { driver, unified: false, groups: Vec::new(), unit: None }),
             };
         }
-        Driver::Cgroupfs => {}
-    }
-    let mut builder = Builder::for_new(id, config, facts);
+        Driver::Cgroupfs => None,
+    };
+    let mut builder = Builder::for_new(id, config, facts, unit.as_ref());
     builder.controllers(resources)?;
     builder.devices(config)?;
     builder.unified(resources)?;
+    let unified = facts.cgroup.is_unified();
+    let unit = unit.map(|unit| {
+        unit.plan(config, &builder.groups, unified, builder.v1_devices.as_ref(), &mut builder.problems)
+    });
     let mut groups = builder.finish()?;
     for group in &mut groups {
         group.optional &= !group.steps.iter().any(is_asked);
-        if facts.cgroup.is_unified() {
+        if unified {
             group.owner = owner(config);
         } else if group.steps.is_empty() {
             // On a hybrid host v2 is there for its bare tree: what the host hands down in it is
@@ -87,7 +88,7 @@ pub fn plan(id: &ContainerId, config: &Config, facts: &Facts, driver: Driver) ->
             group.enable.clear();
         }
     }
-    Ok(Plan { driver, unified: facts.cgroup.is_unified(), groups })
+    Ok(Plan { driver, unified, groups, unit })
 }
 
 /// What a change of limits writes into the cgroups that a container has. What `resources` does not
@@ -100,7 +101,7 @@ pub fn plan_update(paths: &Paths, resources: &Resources, facts: &Facts) -> Resul
     builder.unified(resources)?;
     let mut groups = builder.finish()?;
     groups.retain(|group| !group.steps.is_empty());
-    Ok(Plan { driver: paths.driver, unified: paths.is_unified(), groups })
+    Ok(Plan { driver: paths.driver, unified: paths.is_unified(), groups, unit: None })
 }
 
 /// Rules for devices are always there; whoever may not have a cgroup cannot open more devices by
@@ -120,14 +121,27 @@ impl Plan {
         for group in &self.groups {
             paths.add(group.place.clone());
         }
+        paths.unit = self.unit.as_ref().map(|planned| planned.unit.clone());
         paths
+    }
+
+    /// The container's process can be born in its cgroup: v2 alone, and systemd does not have to be
+    /// told of the process first.
+    pub fn bears_inside(&self) -> bool {
+        self.unified && self.unit.is_none() && !self.groups.is_empty()
+    }
+
+    /// Nothing is made before the process is there.
+    pub fn needs_process(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// One line for each effect.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<_> = self.unit.iter().flat_map(systemd::Planned::describe).collect();
         for group in &self.groups {
-            lines.push(format!("make cgroup {}", group.place.folder.display()));
+            let verb = if self.needs_process() { "enter" } else { "make" };
+            lines.push(format!("{verb} cgroup {}", group.place.folder.display()));
             if !group.enable.is_empty() {
                 lines.push(format!("enable controllers {} above it", group.enable.join(" ")));
             }
@@ -147,6 +161,20 @@ impl Paths {
         } else {
             self.v1.push(place);
         }
+    }
+}
+
+impl Group {
+    /// Files and their values. Of files that stand for each other the first speaks for all.
+    pub(super) fn writes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.steps.iter().filter_map(|step| {
+            let write = match step {
+                Step::Write(write) => write,
+                Step::FirstThere(writes) => writes.first()?,
+                Step::CheckUsage { .. } | Step::Devices(_) => return None,
+            };
+            Some((&*write.file, &*write.value))
+        })
     }
 }
 
@@ -184,15 +212,25 @@ struct Builder<'a> {
     rootless: bool,
     in_user_namespace: bool,
     groups: Vec<Group>,
+    /// The rules, if a hierarchy of v1 has them.
+    v1_devices: Option<Policy>,
     problems: Problems,
 }
 
 impl<'a> Builder<'a> {
-    fn for_new(id: &ContainerId, config: &Config, facts: &'a Facts) -> Self {
+    fn for_new(
+        id: &ContainerId,
+        config: &Config,
+        facts: &'a Facts,
+        unit: Option<&systemd::Location>,
+    ) -> Self {
         let layout = &facts.cgroup;
         let path = config.linux.cgroups_path.as_deref().filter(|p| !p.is_empty());
         let group = |hierarchy: &Hierarchy, is_v2: bool| Group {
-            place: place(hierarchy, is_v2, layout.is_unified(), path, id.as_str()),
+            place: match unit {
+                Some(unit) => unit.place(hierarchy, is_v2),
+                None => place(hierarchy, is_v2, layout.is_unified(), path, id.as_str()),
+            },
             mountpoint: hierarchy.mountpoint.clone(),
             enable: if is_v2 { hierarchy.controllers.clone() } else { Vec::new() },
             optional: facts.rootless && path.is_none(),
@@ -229,6 +267,7 @@ impl<'a> Builder<'a> {
             rootless: facts.rootless,
             in_user_namespace: facts.in_user_namespace,
             groups,
+            v1_devices: None,
             problems: Problems::new(),
         }
     }
@@ -303,7 +342,10 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         match (self.home("devices"), self.v2()) {
-            (Some(home), _) => self.add(home, policy.writes().into_iter().map(Step::Write)),
+            (Some(home), _) => {
+                self.add(home, policy.writes().into_iter().map(Step::Write));
+                self.v1_devices = Some(policy);
+            }
             (None, Some(v2)) => {
                 // Loading needs CAP_SYS_ADMIN of the host, which an unprivileged user has not.
                 if !policy.allows_everything() && !self.rootless {

@@ -14,7 +14,7 @@ use crate::config::Resources;
 use crate::error::{Error, Result};
 
 /// Carries out a plan for cgroups that are there ([`plan_update`](super::plan_update)).
-pub fn update(plan: &Plan) -> Result<()> {
+pub fn update(paths: &Paths, plan: &Plan) -> Result<()> {
     let mut folders = Vec::with_capacity(plan.groups.len());
     for group in &plan.groups {
         folders.push((Folder::open(&group.place.folder)?, &group.steps));
@@ -35,16 +35,28 @@ pub fn update(plan: &Plan) -> Result<()> {
     if let Some(change) = changes.iter().find(|change| change.write.file == "memory.max") {
         memory = Some(Memory::look(change)?);
     }
+    set_unit(paths, changes.iter().map(|change| (&*change.write.file, &*change.write.value)))?;
     let mut written = Vec::new();
     let result = write_all(&changes, &mut written)
         .and_then(|()| memory.as_ref().map_or(Ok(()), |memory| memory.nobody_was_killed()));
     let Err(error) = result else { return Ok(()) };
     let mut failed: Vec<Error> = written.iter().rev().filter_map(|change| change.put_back().err()).collect();
+    let before = changes.iter().flat_map(|change| {
+        let file = &*change.write.file;
+        change.before.iter().map(move |value| (file, &**value))
+    });
+    failed.extend(set_unit(paths, before).err());
     if failed.is_empty() {
         return Err(error);
     }
     failed.insert(0, error);
     Err(Error::Cleanup(failed))
+}
+
+/// The manager hears of all that there will be before any of it is there: it may refuse, and then
+/// nothing has changed.
+fn set_unit<'a>(paths: &Paths, values: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
+    super::set(paths, &values.collect::<Vec<_>>())
 }
 
 /// One write, and what undoes it.

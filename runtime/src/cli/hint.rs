@@ -227,6 +227,7 @@ mod tests {
             apparmor: false,
             selinux: false,
             cgroup: CgroupLayout::default(),
+            systemd_cgroup: None,
             newuidmap: None,
             newgidmap: None,
             rootless: euid != 0,

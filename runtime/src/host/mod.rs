@@ -30,6 +30,10 @@ pub struct Facts {
     pub apparmor: bool,
     pub selinux: bool,
     pub cgroup: CgroupLayout,
+    /// The cgroup of the systemd that is to make the container's: only looked up for
+    /// `--systemd-cgroup`.
+    #[serde(default)]
+    pub systemd_cgroup: Option<PathBuf>,
     /// Found on PATH, for mappings that an unprivileged user may not write himself.
     pub newuidmap: Option<PathBuf>,
     pub newgidmap: Option<PathBuf>,
@@ -58,6 +62,7 @@ impl Facts {
             apparmor: read_text("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             cgroup: CgroupLayout::probe()?,
+            systemd_cgroup: None,
             newuidmap: program("newuidmap"),
             newgidmap: program("newgidmap"),
             setgroups_denied: setgroups_denied(),

@@ -75,8 +75,10 @@ pub(super) fn conceive(
     let passed = listen_fds::passed(&request.listen, Pid::this(), request.preserve_fds)?;
     let (bytes, file) = Config::read(&request.bundle, request.config.as_deref())?;
     let mut config = Config::from_slice(&bytes, &file, &request.bundle)?;
-    let mut facts = facts.map_or_else(Facts::probe, Ok)?;
-    facts.rootless = runtime.rootless.unwrap_or(facts.rootless);
+    let mut facts = match facts {
+        Some(facts) => Facts { rootless: runtime.rootless.unwrap_or(facts.rootless), ..facts },
+        None => probe(runtime)?,
+    };
     if request.no_pivot {
         facts.probe_full_mounts()?;
     }
@@ -100,6 +102,16 @@ pub(super) fn conceive(
     };
     let plan = plan::build(&request.id, &config, &facts, &options)?;
     Ok(Conception { bytes, config, plan, notify_folder })
+}
+
+/// What this host can do, for containers that this caller makes.
+pub(super) fn probe(runtime: &Runtime) -> Result<Facts> {
+    let mut facts = Facts::probe()?;
+    facts.rootless = runtime.rootless.unwrap_or(facts.rootless);
+    if runtime.cgroup_manager == cgroup::Driver::Systemd {
+        facts.systemd_cgroup = Some(cgroup::manager_cgroup(&facts)?);
+    }
+    Ok(facts)
 }
 
 /// A terminal has to be shown by somebody: by us, or, when we go, by whoever holds the socket.
@@ -242,7 +254,7 @@ fn effects(
     };
     let init = parent::spawn(&spawn, slots, &Questions(&plan))?;
     drop(console);
-    let grown = grow(request, &config, &plan, &cgroup, &dir, &mut record, &init, log.as_ref());
+    let grown = grow(request, &config, &plan, &cgroup, &dir, &mut record, &init, log.as_ref(), undo);
     match grown {
         Ok(()) => Ok(Born { init, config, starter: starter.theirs, notify_folder }),
         Err(error) => {
@@ -424,15 +436,14 @@ fn grow(
     record: &mut Record,
     init: &Init,
     log: Option<&File>,
+    undo: &mut Undo<'_>,
 ) -> Result<()> {
     let pid = Pid::from_raw(init.pid);
     if let (Some(maps), false) = (&plan.id_maps, maps_are_the_joiners(plan)) {
         maps.write(init.pid)?;
     }
     plan.limits.apply_initial(pid)?;
-    if cgroup.for_clone().is_none() {
-        cgroup.join(init.pid)?;
-    }
+    cgroup::adopt(&plan.cgroup, cgroup, init.pid, undo)?;
     plan.limits.apply(pid)?;
     record.init = Some(identify(init.pid)?);
     dir.save(record)?;

@@ -5,14 +5,13 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::birth::{run_poststop, state_of};
+use super::birth::{probe, run_poststop, state_of};
 use super::start::stored_config;
 use super::status::status;
 use super::{Runtime, kill};
 use crate::cgroup;
 use crate::config::id::ContainerId;
 use crate::error::{Error, Lifecycle, Result};
-use crate::host::Facts;
 use crate::state::{Dir, Init, Record, Status};
 use crate::sys::pidfd::pidfd_open;
 
@@ -100,7 +99,7 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
     if record.shared_pid_namespace {
         failed.extend(record.cgroup.kill_all(libc::SIGKILL).err());
     }
-    failed.extend(record.cgroup.remove().err());
+    failed.extend(cgroup::remove(&record.cgroup, &mut |warning| runtime.warn(warning)).err());
     if !failed.is_empty() {
         // The record stays: with it the next delete can finish what this one could not.
         return Err(Error::Cleanup(failed));
@@ -130,12 +129,12 @@ fn without_record(runtime: &Runtime, dir: &Dir, force: bool, error: Error) -> Re
     }
     if dir.config_path().exists() {
         let paths = stored_config(dir, dir.path())
-            .and_then(|config| cgroup::plan(dir.id(), &config, &Facts::probe()?, runtime.cgroup_manager))
+            .and_then(|config| cgroup::plan(dir.id(), &config, &probe(runtime)?, runtime.cgroup_manager))
             .map(|plan| plan.paths());
         match paths {
             Ok(paths) => {
                 paths.kill_all(libc::SIGKILL)?;
-                paths.remove()?;
+                cgroup::remove(&paths, &mut |warning| runtime.warn(warning))?;
             }
             Err(why) => runtime.warn(format!("cgroups may be left: {why}")),
         }

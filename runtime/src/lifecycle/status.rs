@@ -114,7 +114,7 @@ mod tests {
         let place =
             Place { controllers: vec![controller.to_owned()], folder: folder.to_owned(), name: "/a".into() };
         let (v1, v2) = if controller.is_empty() { (vec![], Some(place)) } else { (vec![place], None) };
-        Paths { driver: Driver::Cgroupfs, v1, v2 }
+        Paths { driver: Driver::Cgroupfs, v1, v2, unit: None }
     }
 
     /// One whose first process is this test.

@@ -28,5 +28,5 @@ pub fn update(runtime: &Runtime, id: &ContainerId, resources: &Resources) -> Res
     let mut resources = resources.clone();
     cgroup::complete(&record.cgroup, &mut resources)?;
     let plan = cgroup::plan_update(&record.cgroup, &resources, &Facts::probe()?)?;
-    cgroup::update(&plan)
+    cgroup::update(&record.cgroup, &plan)
 }

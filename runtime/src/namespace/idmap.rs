@@ -143,6 +143,7 @@ mod tests {
             apparmor: false,
             selinux: false,
             cgroup: crate::host::CgroupLayout::default(),
+            systemd_cgroup: None,
             newuidmap: program("newuidmap"),
             newgidmap: program("newgidmap"),
             setgroups_denied: false,

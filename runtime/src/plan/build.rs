@@ -52,8 +52,9 @@ pub fn build(id: &ContainerId, config: &Config, facts: &Facts, options: &Options
         Err(other) => return Err(other),
     };
     let paths = cgroup.as_ref().map_or_else(|| cgroup::Paths::none(Driver::Disabled), cgroup::Plan::paths);
-    let cgroup_mounts = cgroup_mounts(facts, &paths);
-    let born_in_cgroup = paths.is_unified();
+    let late = cgroup.as_ref().is_some_and(cgroup::Plan::needs_process);
+    let cgroup_mounts = CgroupMounts { late, ..cgroup_mounts(facts, &paths) };
+    let born_in_cgroup = cgroup.as_ref().is_some_and(cgroup::Plan::bears_inside);
 
     let namespaces = namespaces::plan(&namespaces::Input {
         namespaces: &config.linux.namespaces,

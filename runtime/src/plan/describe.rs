@@ -34,11 +34,13 @@ impl Plan {
 
     fn describe_parent(&self) -> Vec<String> {
         let mut lines = vec!["record the container as being created".to_owned()];
-        lines.extend(self.cgroup.describe());
+        if !self.cgroup.needs_process() {
+            lines.extend(self.cgroup.describe());
+        }
         lines.extend(self.trees.iter().map(|(_, tree)| format!("open {tree}")));
         let joins = self.namespaces.joiner.as_ref().map_or(&self.namespaces.joins, |j| &j.joins);
         lines.extend(joins.iter().map(|j| format!("open {} namespace {}", j.kind.word(), show(&j.path))));
-        let born = self.cgroup.paths().is_unified();
+        let born = self.cgroup.bears_inside();
         if self.namespaces.joiner.is_some() {
             lines.push("clone the joiner, which clones the container's first process".into());
         } else {
@@ -54,7 +56,9 @@ impl Plan {
         if !self.timens_offsets.is_empty() {
             lines.push(format!("set clocks: {}", self.timens_offsets.trim_end().replace('\n', ", ")));
         }
-        if !born && !self.cgroup.describe().is_empty() {
+        if self.cgroup.needs_process() {
+            lines.extend(self.cgroup.describe());
+        } else if !born && !self.cgroup.describe().is_empty() {
             lines.push("move it into its cgroups".into());
         }
         lines.extend(self.limits.describe());

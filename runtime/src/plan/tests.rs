@@ -31,6 +31,7 @@ fn facts() -> Facts {
                 own: "/own".into(),
             }),
         },
+        systemd_cgroup: None,
         newuidmap: None,
         newgidmap: None,
         setgroups_denied: false,

@@ -31,6 +31,8 @@ pub struct Input<'a> {
 /// What a mount of type `cgroup` shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgroupMounts {
+    /// They are made when the container's process is there: the parent cannot open them before.
+    pub late: bool,
     /// The container's folder in the unified hierarchy, where that is the only one.
     pub unified: Option<Shown>,
     /// For each v1 hierarchy: the name of its folder, and what is in it.
@@ -225,12 +227,13 @@ fn bind(
         tree.idmap = Some(Idmap { recursive, userns });
     }
     let target = target(mount, words);
-    push_bind(input, tree, target, out);
+    push_bind(input.privileged, input, tree, target, out);
     Ok(())
 }
 
-fn push_bind(input: &Input<'_>, tree: Tree, target: Target, out: &mut Mounts) {
-    let source = if input.privileged {
+/// `by_parent`: with the host's privilege, and so before the clone.
+fn push_bind(by_parent: bool, input: &Input<'_>, tree: Tree, target: Target, out: &mut Mounts) {
+    let source = if by_parent {
         let slot = input.first_slot + out.trees.len();
         let source = tree.source.clone();
         out.trees.push((slot, tree));
@@ -459,8 +462,9 @@ fn cgroup(input: &Input<'_>, mount: &Mount, words: &Words, out: &mut Mounts) -> 
         changes: bind_changes(input, words, false),
         idmap: None,
     };
+    let by_parent = input.privileged && !input.cgroups.late;
     if let Some(path) = &input.cgroups.unified {
-        push_bind(input, tree(path), target(mount, words), out);
+        push_bind(by_parent, input, tree(path), target(mount, words), out);
         return Ok(());
     }
     if input.cgroups.hierarchies.is_empty() {
@@ -484,7 +488,7 @@ fn cgroup(input: &Input<'_>, mount: &Mount, words: &Words, out: &mut Mounts) -> 
     out.steps.push(MountStep::New(Box::new(folder)));
     for (name, path) in &input.cgroups.hierarchies {
         let target = Target { path: below(mount, name)?, rule: Rule::Usual, nofollow: false };
-        push_bind(input, tree(path), target, out);
+        push_bind(by_parent, input, tree(path), target, out);
     }
     for (name, to) in &input.cgroups.links {
         out.steps.push(MountStep::Symlink { path: below(mount, name)?, to: c_string(to)? });

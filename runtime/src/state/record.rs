@@ -210,6 +210,7 @@ mod tests {
                     folder: "/sys/fs/cgroup/web".into(),
                     name: "/web".into(),
                 }),
+                unit: None,
             },
             shared_pid_namespace: true,
             poststart: false,

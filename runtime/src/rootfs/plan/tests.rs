@@ -421,6 +421,7 @@ fn on_v2_the_containers_own_cgroup_is_bound() {
 #[test]
 fn on_v1_a_tmpfs_holds_each_hierarchy_and_is_read_only_late() {
     let cgroups = CgroupMounts {
+        late: false,
         unified: None,
         hierarchies: [("cpu,cpuacct", "/cg/cpu,cpuacct/box"), ("memory", "/cg/memory/box")]
             .map(|(name, folder)| (name.to_owned(), shown(folder)))
