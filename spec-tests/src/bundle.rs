@@ -18,6 +18,7 @@ pub struct Bundle {
     pub(crate) dir: TempDir,
     pub(crate) id: String,
     pub(crate) user: Option<(u32, u32)>,
+    pub(crate) systemd: bool,
     pub config: Value,
 }
 
@@ -37,7 +38,7 @@ impl Bundle {
         fs::set_permissions(dir.path(), open.clone()).expect("chmod");
         let mut config = spec::default();
         config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
-        let bundle = Bundle { dir, id, user: None, config };
+        let bundle = Bundle { dir, id, user: None, systemd: false, config };
         let rootfs = bundle.rootfs_path();
         for name in ["dev", "etc", "proc", "sys", "tmp", "run", "data"] {
             fs::create_dir_all(rootfs.join(name)).expect("mkdir");
@@ -192,6 +193,14 @@ impl Bundle {
         }
         self.user = Some((uid, gid));
         self
+    }
+
+    /// systemd makes the cgroup: `spec-ID.scope` in this slice (of the user's manager, if we are not root).
+    #[must_use]
+    pub fn systemd(mut self, slice: &str) -> Self {
+        self.systemd = true;
+        let path = format!("{slice}:spec:{}", self.id);
+        self.linux(|l| l["cgroupsPath"] = json!(path))
     }
 
     /// Writes `config.json`; nothing is called yet.

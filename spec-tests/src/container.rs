@@ -63,7 +63,11 @@ impl Container {
     pub fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.bare();
         command.arg("--root").arg(self.root()).arg("--log").arg(self.dir().join("log.json"));
-        command.args(["--log-format", "json"]).args(words);
+        command.args(["--log-format", "json"]);
+        if self.bundle.systemd {
+            command.arg("--systemd-cgroup");
+        }
+        command.args(words);
         command
     }
 
@@ -220,6 +224,21 @@ impl Container {
         if need::is_cgroup_v2() { top.join(path) } else { top.join(controller).join(path) }
     }
 
+    /// The name of the scope, with [`Bundle::systemd`].
+    pub fn unit(&self) -> Option<String> {
+        let path = self.config()["linux"]["cgroupsPath"].as_str().filter(|_| self.bundle.systemd)?;
+        let (prefix, name) = path.split_once(':')?.1.split_once(':')?;
+        Some(format!("{prefix}-{name}.scope"))
+    }
+
+    /// A property of the scope, as `systemctl show` has it.
+    #[track_caller]
+    pub fn unit_property(&self, name: &str) -> String {
+        let unit = self.unit().expect("a container of systemd");
+        let output = call(systemctl(["show", "--value", "--property", name, &unit])).ok();
+        output.stdout.trim().to_owned()
+    }
+
     /// What should be gone after `delete` and is not.
     pub fn remains(&self) -> Vec<String> {
         // The rest of such a test is true of it.
@@ -229,6 +248,16 @@ impl Container {
             self.sweep();
         }
         let mut remains: Vec<String> = self.cgroups().iter().map(|p| p.display().to_string()).collect();
+        if let Some(unit) = self.unit() {
+            // systemd forgets a unit when it finds the time.
+            let is_left = |_: &u32| {
+                std::thread::sleep(Duration::from_millis(20));
+                self.unit_property("LoadState") != "not-found"
+            };
+            if (0..100).take_while(is_left).count() == 100 {
+                remains.push(format!("{unit}, {}", self.unit_property("ActiveState")));
+            }
+        }
         let state = self.root().join(self.id());
         // An id that is no file's name (`..`) has no directory of its own.
         if state.file_name() == Some(OsStr::new(self.id())) && state.exists() {
@@ -244,6 +273,9 @@ impl Container {
 impl Container {
     /// Ends what a runtime that failed the test left in the container's cgroups, and removes them.
     fn sweep(&self) {
+        if let Some(unit) = self.unit() {
+            call(systemctl(["stop", &unit]));
+        }
         for cgroup in self.cgroups() {
             let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
             for pid in procs.lines().filter_map(|l| l.parse().ok()) {
@@ -261,6 +293,16 @@ impl Container {
             }
         }
     }
+}
+
+/// `systemctl` for the manager of whoever we are.
+pub fn systemctl<const N: usize>(words: [&str; N]) -> Command {
+    let mut command = Command::new("systemctl");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--user");
+    }
+    command.args(words);
+    command
 }
 
 impl Drop for Container {

@@ -48,7 +48,7 @@ pub mod terminal;
 
 pub use bundle::Bundle;
 pub use call::Output;
-pub use container::Container;
+pub use container::{Container, systemctl};
 pub use runtime::{
     Flavor, crun, crun_before, crun_since, differs, differs_at_times, runc, runc_before, tare_not_yet, youki,
 };

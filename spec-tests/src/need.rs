@@ -137,17 +137,26 @@ pub fn newuidmap() -> Result<(), String> {
     exists("/usr/bin/newgidmap")
 }
 
+/// systemd is PID 1, and we are root.
+pub fn systemd() -> Result<(), String> {
+    root()?;
+    exists("/run/systemd/system")
+}
+
+/// An ordinary user with a systemd of his own.
+pub fn systemd_user() -> Result<(), String> {
+    exists("/run/systemd/system")?;
+    when(!nix::unistd::geteuid().is_root(), "we are root")?;
+    let dir = std::env::var("XDG_RUNTIME_DIR").map_err(|_| "no XDG_RUNTIME_DIR".to_owned())?;
+    exists(&format!("{dir}/systemd/private"))
+}
+
 /// A kernel of at least this version.
 pub fn kernel(major: u32, minor: u32) -> Result<(), String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|e| e.to_string())?;
     let mut numbers = release.split(['.', '-']).map_while(|n| n.trim().parse::<u32>().ok());
     let own = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     when(own >= (major, minor), format!("kernel {} is older than {major}.{minor}", release.trim()))
-}
-
-/// systemd as the host's first process, with which control groups can be made.
-pub fn systemd() -> Result<(), String> {
-    exists("/run/systemd/system")
 }
 
 /// File systems whose server is a process.

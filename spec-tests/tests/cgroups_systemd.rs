@@ -1,0 +1,388 @@
+//! Cgroups that systemd makes (`--systemd-cgroup`), on a host that runs it: as root with PID 1, as an ordinary user
+//! with the user's own manager. <https://github.com/opencontainers/runc/blob/main/docs/systemd.md>
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use spec_tests::call::{call, eventually};
+use spec_tests::{Bundle, Container, crun, differs, json, need, runc, systemctl};
+
+/// The cgroup that the container's process is in, on v2.
+fn cgroup(container: &Container) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+}
+
+fn folder(container: &Container) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(cgroup(container).trim_start_matches('/'))
+}
+
+fn value(folder: &Path, file: &str) -> String {
+    let path = folder.join(file);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()
+}
+
+fn waiting() -> Bundle {
+    Bundle::new().probe(["wait"])
+}
+
+#[track_caller]
+fn assert_properties(container: &Container, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(container.unit_property(name), *value, "{name}");
+    }
+}
+
+#[test]
+fn a_container_is_a_scope_in_its_slice() {
+    need!(systemd, cgroup_v2);
+    let container = waiting().systemd("spec-a-b.slice").start();
+    let unit = container.unit().unwrap();
+    differs([crun("a sub-cgroup `container`")], || {
+        assert_eq!(cgroup(&container), format!("/spec.slice/spec-a.slice/spec-a-b.slice/{unit}"));
+    });
+    assert_properties(
+        &container,
+        &[
+            ("Slice", "spec-a-b.slice"),
+            ("ActiveState", "active"),
+            ("Delegate", "yes"),
+            ("DefaultDependencies", "no"),
+            ("Transient", "yes"),
+        ],
+    );
+    assert!(call(systemctl(["stop", "spec-a-b.slice"])).ok().stderr.is_empty());
+}
+
+#[test]
+fn without_a_slice_it_is_the_systems() {
+    need!(systemd, cgroup_v2);
+    let container = waiting().systemd("").start();
+    assert_eq!(container.unit_property("Slice"), "system.slice");
+}
+
+#[test]
+fn without_a_path_the_scope_has_the_name_of_the_container() {
+    need!(systemd, cgroup_v2);
+    let bundle = waiting().systemd("").config(|c| {
+        c["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    });
+    let id = bundle.id().to_owned();
+    let container = bundle.start();
+    let place = cgroup(&container);
+    assert!(place.starts_with("/system.slice/") && place.contains(&format!("-{id}.scope")), "{place}");
+    container.delete_by_force().ok();
+    assert!(!Path::new("/sys/fs/cgroup").join(&place[1..]).exists());
+}
+
+#[test]
+fn limits_are_in_the_files_and_in_the_unit_and_stay_when_systemd_is_reloaded() {
+    need!(systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    let container = waiting()
+        .systemd("system.slice")
+        .linux(|l| {
+            l["resources"]["memory"] = json!({ "limit": 64 << 20, "reservation": 32 << 20 });
+            l["resources"]["cpu"] = json!({ "quota": 20001, "period": 50000 });
+            l["resources"]["pids"] = json!({ "limit": 33 });
+        })
+        .start();
+    let folder = folder(&container);
+    for _ in 0..2 {
+        for (file, expected) in [
+            ("memory.max", "67108864"),
+            ("memory.low", "33554432"),
+            ("cpu.max", "20001 50000"),
+            ("pids.max", "33"),
+        ] {
+            differs([crun("a sub-cgroup `container`, and a quota in percents")], || {
+                assert_eq!(value(&folder, file), expected, "{file}");
+            });
+        }
+        assert_properties(
+            &container,
+            &[
+                ("MemoryMax", "67108864"),
+                ("MemoryLow", "33554432"),
+                ("CPUQuotaPerSecUSec", "410ms"),
+                ("CPUQuotaPeriodUSec", "50ms"),
+                ("TasksMax", "33"),
+            ],
+        );
+        call(systemctl(["daemon-reload"])).ok();
+    }
+}
+
+#[test]
+fn unified_resources_are_told_to_systemd_too() {
+    need!(systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    let container = waiting()
+        .systemd("system.slice")
+        .linux(|l| {
+            l["resources"]["unified"] = json!({
+                "memory.high": "50331648", "memory.max": "max", "cpu.weight": "42", "cpu.max": "max 50000",
+                "pids.max": "44",
+            });
+        })
+        .start();
+    let folder = folder(&container);
+    for (file, expected) in [("memory.high", "50331648"), ("cpu.weight", "42"), ("pids.max", "44")] {
+        differs([crun("a sub-cgroup `container`")], || assert_eq!(value(&folder, file), expected, "{file}"));
+    }
+    assert_properties(&container, &[("MemoryHigh", "50331648"), ("CPUWeight", "42"), ("TasksMax", "44")]);
+}
+
+#[test]
+fn annotations_are_properties_of_the_unit() {
+    need!(systemd, cgroup_v2);
+    let container = waiting()
+        .systemd("system.slice")
+        .config(|c| {
+            c["annotations"] = json!({
+                "org.systemd.property.TimeoutStopSec": "uint64 7",
+                "org.systemd.property.Description": "'a box of ours'",
+                "org.systemd.property.After": "['basic.target', 'sysinit.target']",
+                "org.systemd.property.SendSIGHUP": "true",
+            });
+        })
+        .start();
+    assert_properties(
+        &container,
+        &[("TimeoutStopUSec", "7s"), ("Description", "a box of ours"), ("SendSIGHUP", "yes")],
+    );
+    let after = container.unit_property("After");
+    assert!(after.contains("basic.target") && after.contains("sysinit.target"), "{after}");
+}
+
+#[test]
+fn what_systemd_would_not_understand_is_refused() {
+    need!(systemd, cgroup_v2);
+    differs([crun("takes any path")], || {
+        let path =
+            |path: &str| waiting().systemd("").linux(|l| l["cgroupsPath"] = json!(path)).create_fails();
+        path("/a/b").says("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups");
+        path("a--b.slice:spec:x").says("invalid slice name: a--b.slice");
+    });
+    for (key, value) in [("Ab", "5"), ("A-b-c", "5"), ("Description", "no quotes"), ("NoSuchThing", "5")] {
+        let annotations = json!({ format!("org.systemd.property.{key}"): value });
+        waiting().systemd("").config(|c| c["annotations"] = annotations).create_fails();
+    }
+}
+
+#[test]
+fn device_rules_are_the_same_after_systemd_was_reloaded() {
+    need!(systemd, cgroup_v2, capability(21));
+    let container = waiting()
+        .systemd("system.slice")
+        .linux(|l| {
+            let node = |path: &str, minor: u32| {
+                json!({ "path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o666 })
+            };
+            l["devices"] = json!([node("/dev/full2", 7), node("/dev/kmsg2", 11), node("/dev/port2", 4)]);
+            l["resources"]["devices"] = json!([
+                { "allow": false, "access": "rwm" },
+                { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" },
+            ]);
+        })
+        .start();
+    let tries = || {
+        [("/dev/full2", "rw"), ("/dev/kmsg2", "r"), ("/dev/kmsg2", "w"), ("/dev/port2", "r")]
+            .map(|(path, mode)| container.exec(["try", "open", path, mode]).ok().json())
+    };
+    let before = tries();
+    assert_eq!(before[0], json!({ "ok": true }));
+    assert_eq!(before[1], json!({ "ok": true }));
+    assert_eq!(before[2], json!({ "errno": "EPERM" }));
+    assert_eq!(before[3], json!({ "errno": "EPERM" }));
+    call(systemctl(["daemon-reload"])).ok();
+    assert_eq!(tries(), before);
+    // It writes a unit's properties also when one of them changes.
+    call(systemctl(["set-property", "--runtime", &container.unit().unwrap(), "CPUWeight=50"])).ok();
+    assert_eq!(tries(), before);
+}
+
+#[test]
+fn rules_that_only_deny_are_kept_too() {
+    need!(systemd, cgroup_v2, capability(21));
+    let container = waiting()
+        .systemd("system.slice")
+        .linux(|l| {
+            l["devices"] = json!([
+                { "path": "/dev/kmsg2", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666 }
+            ]);
+            l["resources"]["devices"] = json!([
+                { "allow": true, "access": "rwm" },
+                { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "rw" },
+            ]);
+        })
+        .container();
+    let mut container = container;
+    differs([crun("systemd has no rules that deny")], || {
+        container.create().silent();
+        container.start().silent();
+        for _ in 0..2 {
+            let tried = container.exec(["try", "open", "/dev/kmsg2", "r"]).ok().json();
+            assert_eq!(tried, json!({ "errno": "EPERM" }));
+            call(systemctl(["daemon-reload"])).ok();
+        }
+    });
+}
+
+#[test]
+fn exec_is_in_the_scope_and_the_namespace_shows_the_root() {
+    need!(systemd, cgroup_v2);
+    let container = waiting().systemd("system.slice").start();
+    let facts = container.exec(["facts"]).ok().json();
+    differs([crun("a sub-cgroup `container`")], || {
+        assert!(facts["cgroups"].as_array().unwrap().contains(&json!("0::/")), "{}", facts["cgroups"]);
+    });
+}
+
+#[test]
+fn a_container_sees_its_own_cgroup() {
+    need!(systemd, cgroup_v2);
+    for bundle in [waiting(), waiting().userns(200_000, 65_536), waiting().without_namespace("cgroup")] {
+        let container = bundle
+            .systemd("system.slice")
+            .mount(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                           "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }))
+            .start();
+        let inside = format!("/proc/{}/root/sys/fs/cgroup/cgroup.procs", container.pid());
+        let procs = fs::read_to_string(&inside).unwrap_or_else(|e| panic!("{inside}: {e}"));
+        // Without a cgroup namespace runc and crun show all of the host's.
+        let own = container.config()["linux"]["namespaces"].as_array().unwrap();
+        if own.iter().any(|n| n["type"] == "cgroup") {
+            assert!(procs.lines().any(|pid| pid == container.pid().to_string()), "{procs:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_created_leaves_no_unit() {
+    need!(systemd, cgroup_v2);
+    // Dropping what could not be created checks for the unit.
+    waiting().systemd("system.slice").args(["/no/such/program"]).create_fails();
+    let hook = json!({ "path": "/bin/false" });
+    waiting().systemd("system.slice").hook("createRuntime", hook).create_fails();
+}
+
+#[test]
+fn a_unit_of_another_container_is_left_alone() {
+    need!(systemd, cgroup_v2);
+    let first = waiting().systemd("system.slice").start();
+    let path = first.config()["linux"]["cgroupsPath"].clone();
+    let second = Bundle::new().systemd("").linux(|l| l["cgroupsPath"] = path).probe(["wait"]);
+    differs([runc("goes on, in the unit that is there"), crun("the same")], || {
+        let mut second = second.container();
+        second.create().refused().says("already");
+        assert_eq!(first.unit_property("ActiveState"), "active");
+        assert_eq!(first.status(), "running");
+        second.call(["delete", "--force", second.id()]);
+        assert_eq!(first.status(), "running");
+        first.delete_by_force().ok();
+    });
+}
+
+#[test]
+fn of_a_creator_that_was_killed_delete_by_force_leaves_nothing() {
+    need!(systemd, cgroup_v2);
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "kill -KILL $PPID"] });
+    let mut container = waiting().systemd("system.slice").hook("createRuntime", hook).container();
+    container.create();
+    container.delete_by_force();
+    // systemd notices by itself that nobody is left, at the latest now.
+    assert!(container.remains().is_empty(), "{:?}", container.remains());
+}
+
+#[test]
+fn an_ended_container_is_deleted_with_its_unit() {
+    need!(systemd, cgroup_v2);
+    let container = Bundle::new().systemd("system.slice").probe(["exit", "3"]).start();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+    assert!(container.remains().is_empty(), "{:?}", container.remains());
+}
+
+#[test]
+fn what_the_kernel_killed_for_its_memory_leaves_no_failed_unit() {
+    need!(systemd, cgroup_v2, controller("memory"));
+    let container = Bundle::new()
+        .systemd("system.slice")
+        .linux(|l| l["resources"]["memory"] = json!({ "limit": 16 << 20, "swap": 16 << 20 }))
+        .probe(["memory", "64"])
+        .start();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+    assert!(container.remains().is_empty(), "{:?}", container.remains());
+}
+
+#[test]
+fn twenty_at_once() {
+    need!(systemd, cgroup_v2);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let container = waiting().systemd("spec-many.slice").start();
+                assert_eq!(container.status(), "running");
+                container.delete_by_force().ok();
+                assert!(container.remains().is_empty(), "{:?}", container.remains());
+            });
+        }
+    });
+    call(systemctl(["stop", "spec-many.slice"]));
+}
+
+/// The container of `spec --rootless`, in which only this user's id is there.
+fn of_the_user() -> Bundle {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    waiting().without_namespace("network").userns(uid, 1).systemd("").config(|c| {
+        c["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
+        c["linux"]["resources"] = json!({});
+        for mount in c["mounts"].as_array_mut().unwrap() {
+            match mount["destination"].as_str().unwrap() {
+                // gid=5 has no mapping.
+                "/dev/pts" => mount["options"].as_array_mut().unwrap().retain(|o| o != "gid=5"),
+                "/sys" => {
+                    *mount = json!({ "destination": "/sys", "type": "none", "source": "/sys",
+                                     "options": ["rbind", "nosuid", "noexec", "nodev", "ro"] });
+                }
+                _ => {}
+            }
+        }
+    })
+}
+
+#[test]
+fn a_user_has_containers_with_limits_in_a_scope_of_his_own_manager() {
+    need!(systemd_user, cgroup_v2);
+    let container = of_the_user()
+        .linux(|l| {
+            l["resources"]["memory"] = json!({ "limit": 64 << 20 });
+            l["resources"]["pids"] = json!({ "limit": 33 });
+        })
+        .start();
+    let uid = nix::unistd::geteuid();
+    let place = cgroup(&container);
+    let manager = format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/");
+    assert!(place.starts_with(&manager), "{place}");
+    assert_properties(
+        &container,
+        &[("Slice", "user.slice"), ("MemoryMax", "67108864"), ("TasksMax", "33"), ("Delegate", "yes")],
+    );
+    let folder = folder(&container);
+    differs([crun("a sub-cgroup `container`")], || {
+        assert_eq!(value(&folder, "memory.max"), "67108864");
+        assert_eq!(value(&folder, "pids.max"), "33");
+    });
+    container.exec(["facts"]).ok();
+    container.delete_by_force().ok();
+    eventually("the cgroup is gone", || !folder.exists());
+    assert!(container.remains().is_empty(), "{:?}", container.remains());
+}
+
+#[test]
+fn a_user_names_a_slice() {
+    need!(systemd_user, cgroup_v2);
+    let container = of_the_user().systemd("spec-mine.slice").start();
+    assert!(cgroup(&container).contains("/spec.slice/spec-mine.slice/"), "{}", cgroup(&container));
+}
