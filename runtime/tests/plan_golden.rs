@@ -36,6 +36,7 @@ const OPTIONS: &[(&str, Setting)] = &[
     ("no-pivot", |options| options.no_pivot = true),
     ("no-new-keyring", |options| options.no_new_keyring = true),
     ("preserve-fds", |options| options.preserve_fds = 2),
+    ("systemd-cgroup", |options| options.driver = Driver::Systemd),
 ];
 
 fn folder() -> PathBuf {
@@ -143,6 +144,24 @@ fn plans_are_those_that_were_read_and_found_right() {
     let differences = cases.filter_map(|(bundle, host)| {
         let path = folder().join(bundle).join(format!("{host}.txt"));
         compare(&path, &text(bundle, host, &options())).err()
+    });
+    report(differences.collect());
+}
+
+/// Whose cgroups systemd makes: `plan/<bundle>/systemd-<host>.txt`.
+const UNDER_SYSTEMD: &[(&str, &[&str])] = &[
+    ("kubernetes-pod", &["hybrid-root", "v2-root"]),
+    ("docker-default", &["v2-root"]),
+    ("spec-rootless", &["v2-user", "hybrid-root"]),
+];
+
+#[test]
+fn plans_for_systemd_are_those_that_were_read_and_found_right() {
+    let cases = UNDER_SYSTEMD.iter().flat_map(|(bundle, hosts)| hosts.iter().map(move |host| (bundle, host)));
+    let differences = cases.filter_map(|(bundle, host)| {
+        let path = folder().join(bundle).join(format!("systemd-{host}.txt"));
+        let options = Options { driver: Driver::Systemd, ..options() };
+        compare(&path, &text(bundle, host, &options)).err()
     });
     report(differences.collect());
 }

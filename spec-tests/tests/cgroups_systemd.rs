@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use spec_tests::call::{call, eventually};
-use spec_tests::{Bundle, Container, crun, differs, json, need, runc, systemctl};
+use spec_tests::runtime::under_test;
+use spec_tests::{Bundle, Container, Flavor, crun, differs, json, need, runc, systemctl};
 
 /// The cgroup that the container's process is in, on v2.
 fn cgroup(container: &Container) -> String {
@@ -58,8 +59,10 @@ fn a_container_is_a_scope_in_its_slice() {
 #[test]
 fn without_a_slice_it_is_the_systems() {
     need!(systemd, cgroup_v2);
-    let container = waiting().systemd("").start();
-    assert_eq!(container.unit_property("Slice"), "system.slice");
+    differs([crun("asks systemd for a slice without a name")], || {
+        let container = waiting().systemd("").start();
+        assert_eq!(container.unit_property("Slice"), "system.slice");
+    });
 }
 
 #[test]
@@ -95,9 +98,7 @@ fn limits_are_in_the_files_and_in_the_unit_and_stay_when_systemd_is_reloaded() {
             ("cpu.max", "20001 50000"),
             ("pids.max", "33"),
         ] {
-            differs([crun("a sub-cgroup `container`, and a quota in percents")], || {
-                assert_eq!(value(&folder, file), expected, "{file}");
-            });
+            assert_eq!(value(&folder, file), expected, "{file}");
         }
         assert_properties(
             &container,
@@ -127,7 +128,7 @@ fn unified_resources_are_told_to_systemd_too() {
         .start();
     let folder = folder(&container);
     for (file, expected) in [("memory.high", "50331648"), ("cpu.weight", "42"), ("pids.max", "44")] {
-        differs([crun("a sub-cgroup `container`")], || assert_eq!(value(&folder, file), expected, "{file}"));
+        assert_eq!(value(&folder, file), expected, "{file}");
     }
     assert_properties(&container, &[("MemoryHigh", "50331648"), ("CPUWeight", "42"), ("TasksMax", "44")]);
 }
@@ -146,10 +147,10 @@ fn annotations_are_properties_of_the_unit() {
             });
         })
         .start();
-    assert_properties(
-        &container,
-        &[("TimeoutStopUSec", "7s"), ("Description", "a box of ours"), ("SendSIGHUP", "yes")],
-    );
+    assert_properties(&container, &[("TimeoutStopUSec", "7s"), ("SendSIGHUP", "yes")]);
+    differs([crun("puts its own description over it")], || {
+        assert_properties(&container, &[("Description", "a box of ours")]);
+    });
     let after = container.unit_property("After");
     assert!(after.contains("basic.target") && after.contains("sysinit.target"), "{after}");
 }
@@ -233,9 +234,7 @@ fn exec_is_in_the_scope_and_the_namespace_shows_the_root() {
     need!(systemd, cgroup_v2);
     let container = waiting().systemd("system.slice").start();
     let facts = container.exec(["facts"]).ok().json();
-    differs([crun("a sub-cgroup `container`")], || {
-        assert!(facts["cgroups"].as_array().unwrap().contains(&json!("0::/")), "{}", facts["cgroups"]);
-    });
+    assert!(facts["cgroups"].as_array().unwrap().contains(&json!("0::/")), "{}", facts["cgroups"]);
 }
 
 #[test]
@@ -272,7 +271,7 @@ fn a_unit_of_another_container_is_left_alone() {
     let first = waiting().systemd("system.slice").start();
     let path = first.config()["linux"]["cgroupsPath"].clone();
     let second = Bundle::new().systemd("").linux(|l| l["cgroupsPath"] = path).probe(["wait"]);
-    differs([runc("goes on, in the unit that is there"), crun("the same")], || {
+    differs([runc("stops it, for it takes it for its own")], || {
         let mut second = second.container();
         second.create().refused().says("already");
         assert_eq!(first.unit_property("ActiveState"), "active");
@@ -320,7 +319,8 @@ fn what_the_kernel_killed_for_its_memory_leaves_no_failed_unit() {
 fn twenty_at_once() {
     need!(systemd, cgroup_v2);
     std::thread::scope(|scope| {
-        for _ in 0..20 {
+        // runc needs more than the ten seconds that a call has here for so many on one processor.
+        for _ in 0..if under_test().flavor == Flavor::Runc { 3 } else { 20 } {
             scope.spawn(|| {
                 let container = waiting().systemd("spec-many.slice").start();
                 assert_eq!(container.status(), "running");
@@ -370,10 +370,8 @@ fn a_user_has_containers_with_limits_in_a_scope_of_his_own_manager() {
         &[("Slice", "user.slice"), ("MemoryMax", "67108864"), ("TasksMax", "33"), ("Delegate", "yes")],
     );
     let folder = folder(&container);
-    differs([crun("a sub-cgroup `container`")], || {
-        assert_eq!(value(&folder, "memory.max"), "67108864");
-        assert_eq!(value(&folder, "pids.max"), "33");
-    });
+    assert_eq!(value(&folder, "memory.max"), "67108864");
+    assert_eq!(value(&folder, "pids.max"), "33");
     container.exec(["facts"]).ok();
     container.delete_by_force().ok();
     eventually("the cgroup is gone", || !folder.exists());
