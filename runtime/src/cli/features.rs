@@ -132,7 +132,7 @@ impl Document {
             linux: Linux {
                 namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
                 capabilities: capabilities.iter().map(ToString::to_string).collect(),
-                cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: false },
+                cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
                 seccomp: seccomp(),
                 apparmor: NO,
                 selinux: NO,
