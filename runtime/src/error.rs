@@ -28,6 +28,8 @@ pub enum Error {
     Step { index: usize, count: usize, what: String, errno: Errno, detail: String },
     /// A cgroup file did not take its value.
     Cgroup { file: PathBuf, value: String, errno: Errno },
+    /// A limit whose controller a cgroup above (v2) does not hand down, not at our wish either.
+    Controller { controller: String, file: PathBuf, value: String, above: PathBuf, errno: Errno },
     /// A hook failed. `why` has its status or the system's words, and what it printed.
     Hook { kind: &'static str, index: usize, path: String, why: String },
     /// The other process said what it could not say at that point, or went away.
@@ -159,9 +161,10 @@ impl Error {
     /// The system's number below all context, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self.root() {
-            Error::Sys { errno, .. } | Error::Step { errno, .. } | Error::Cgroup { errno, .. } => {
-                Some(*errno)
-            }
+            Error::Sys { errno, .. }
+            | Error::Step { errno, .. }
+            | Error::Cgroup { errno, .. }
+            | Error::Controller { errno, .. } => Some(*errno),
             _ => None,
         }
     }
@@ -210,6 +213,14 @@ impl fmt::Display for Error {
             Error::Cgroup { file, value, errno } => {
                 write!(f, "write {value:?} to {}: {}", file.display(), errno_text(*errno))
             }
+            Error::Controller { controller, file, value, above, errno } => write!(
+                f,
+                "write {value:?} to {}: controller {controller} is not available here: {} does not hand it \
+                 down: {}",
+                file.display(),
+                above.display(),
+                errno_text(*errno)
+            ),
             Error::Hook { kind, index, path, why } => {
                 write!(f, "error running {kind} hook #{index}: {path}: {why}")
             }

@@ -111,3 +111,15 @@ fn a_cgroup_of_somebody_else_is_refused() {
     out.says("ermission denied");
     assert!(!Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')).exists());
 }
+
+/// systemd hands users the controllers that its `Delegate=` names, and never this one.
+#[test]
+fn a_controller_that_is_not_handed_down_is_named_and_who_could_change_that() {
+    need!(delegated_cgroup, controller("hugetlb"));
+    let handed_down = fs::read_to_string(format!("/sys/fs/cgroup{}/cgroup.controllers", above().display()));
+    assert!(!handed_down.unwrap().contains("hugetlb"), "this machine delegates more than it should");
+    let limits = json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 0 }] });
+    let out = rootless().linux(|l| l["resources"] = limits).create_fails();
+    out.clone().says("hugetlb.2MB.max").says("controller hugetlb is not available here: /sys/fs/cgroup");
+    out.says("Delegate=cpu cpuset io memory pids").says("echo +hugetlb >/sys/fs/cgroup");
+}

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchownat, mkdir};
 
 use super::Manage;
-use super::folder::{Folder, PROCS, is_gone, rmdir, write_once};
+use super::folder::{Folder, PROCS, rmdir, write_once};
 use super::live;
 use super::paths::Paths;
 use super::plan::{Group, Plan, Step};
@@ -156,15 +156,11 @@ fn make(group: &Group, unified: bool, undo: &mut Undo<'_>) -> Result<Open> {
 /// Everything but processes. `blank`: nobody but the kernel, or systemd on our behalf, has set
 /// anything in it.
 fn furnish(folder: &Folder, group: &Group, is_new: bool, blank: bool) -> Result<()> {
-    let not_enabled = if group.enable.is_empty() { None } else { enable(folder, group)? };
-    let explain = |error: Error| match (&not_enabled, is_gone(&error)) {
-        (Some(why), true) => error.context(why.clone()),
-        _ => error,
-    };
+    let refused = if group.enable.is_empty() { Vec::new() } else { enable(folder, group)? };
     if group.place.controllers.iter().any(|c| c == "cpuset") {
         inherit_cpuset(folder, group, is_new)?;
     }
-    run_steps(folder, &group.steps, blank).map_err(explain)?;
+    run_steps(folder, &group.steps, blank).map_err(|error| explain(error, refused))?;
     group.owner.map_or(Ok(()), |uid| give_to(folder, uid))
 }
 
@@ -220,14 +216,21 @@ fn refuse_in_use(folder: &Folder) -> Result<()> {
     Ok(())
 }
 
+/// A controller that a folder above does not hand down, and why it does not do so for us.
+struct Refused {
+    controller: String,
+    above: PathBuf,
+    errno: Errno,
+}
+
 /// Has the folders above hand down all controllers, so that limits can be set and usage be read.
-/// Says which could not be; whether that matters is seen when a limit has no file.
-fn enable(folder: &Folder, group: &Group) -> Result<Option<String>> {
-    let mut missing = missing_controllers(folder, group)?;
+/// Whether one that could not be had matters is seen when a limit has no file.
+fn enable(folder: &Folder, group: &Group) -> Result<Vec<Refused>> {
+    let missing = missing_controllers(folder, group)?;
+    let mut refused: Vec<Refused> = Vec::new();
     if missing.is_empty() {
-        return Ok(None);
+        return Ok(refused);
     }
-    let mut refused = Vec::new();
     let above: Vec<&Path> =
         folder.path().ancestors().skip(1).take_while(|p| p.starts_with(&group.mountpoint)).collect();
     for parent in above.into_iter().rev() {
@@ -237,16 +240,35 @@ fn enable(folder: &Folder, group: &Group) -> Result<Option<String>> {
             continue;
         }
         // All or nothing: one that cannot be had (cpu with real-time processes around) would keep
-        // the others away.
-        for controller in &all {
-            if let Err(error) = parent.write(SUBTREE_CONTROL, controller) {
-                refused.push(error.to_string());
+        // the others away. And who may not write here may have been given it all the same.
+        let given = parent.read(SUBTREE_CONTROL)?;
+        for controller in &missing {
+            let is_given = given.split_ascii_whitespace().any(|c| c == controller);
+            // The first one that refuses is why those below it have nothing to hand down.
+            if is_given || refused.iter().any(|r| r.controller == *controller) {
+                continue;
+            }
+            if let Err(error) = parent.write(SUBTREE_CONTROL, &format!("+{controller}")) {
+                let errno = error.errno().unwrap_or(Errno::EIO);
+                let above = parent.path().to_owned();
+                refused.push(Refused { controller: controller.clone(), above, errno });
             }
         }
     }
-    missing = missing_controllers(folder, group)?;
-    let why = || format!("controller {} not available here ({})", missing.join(", "), refused.join("; "));
-    Ok((!missing.is_empty()).then(why))
+    Ok(refused)
+}
+
+/// A limit without a file: of a controller that is not handed down.
+fn explain(error: Error, refused: Vec<Refused>) -> Error {
+    let Error::Cgroup { file, value, errno: Errno::ENOENT | Errno::ENODEV } = &error else { return error };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let of = |r: &Refused| name.strip_prefix(&*r.controller).is_some_and(|rest| rest.starts_with('.'));
+    match refused.into_iter().find(of) {
+        Some(Refused { controller, above, errno }) => {
+            Error::Controller { controller, file: file.clone(), value: value.clone(), above, errno }
+        }
+        None => error,
+    }
 }
 
 const SUBTREE_CONTROL: &str = "cgroup.subtree_control";

@@ -28,6 +28,9 @@ pub(super) fn hint(error: &Error, facts: Option<&Facts>) -> Option<String> {
             known(&case(operation.trim_end_matches(','), object, *errno))
         }
         Error::Cgroup { file, errno, .. } => cgroup(&file.to_string_lossy(), *errno),
+        Error::Controller { controller, above, errno, .. } => {
+            Some(delegation(controller, &above.to_string_lossy(), *errno))
+        }
         Error::State { why, id } => state(*why, id),
         Error::Record { .. } => {
             Some("`tare delete --force` removes what the record does not let it undo by name".into())
@@ -194,6 +197,23 @@ fn cgroup(file: &str, errno: Errno) -> Option<String> {
     Some(text.into())
 }
 
+/// Who has to write which line, so that a controller comes down to us.
+fn delegation(controller: &str, above: &str, errno: Errno) -> String {
+    match errno {
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => format!(
+            "controller {controller} must be delegated: with systemd by the line \
+             \"Delegate=cpu cpuset io memory pids\" below [Service] in \
+             /etc/systemd/system/user@.service.d/delegate.conf, `systemctl daemon-reload` and a new login; else by \
+             `echo +{controller} >{above}/cgroup.subtree_control` as root"
+        ),
+        Errno::EBUSY => format!(
+            "a cgroup that hands down controllers cannot hold processes itself: move those of {above} into a \
+             cgroup below it"
+        ),
+        _ => format!("see {above}/cgroup.controllers: what is not in it must be handed down from above"),
+    }
+}
+
 fn state(why: Lifecycle, id: &str) -> Option<String> {
     match why {
         Lifecycle::AlreadyExists => Some(format!("`tare delete {id}` frees the id of a stopped container")),
@@ -242,6 +262,16 @@ mod tests {
 
     fn written(file: &str, errno: Errno) -> Error {
         Error::Cgroup { file: file.into(), value: "1".into(), errno }
+    }
+
+    fn undelegated(errno: Errno) -> Error {
+        Error::Controller {
+            controller: "cpu".into(),
+            file: "/sys/fs/cgroup/u/c/cpu.max".into(),
+            value: "1 2".into(),
+            above: "/sys/fs/cgroup/u".into(),
+            errno,
+        }
     }
 
     fn is(why: Lifecycle) -> Error {
@@ -308,6 +338,10 @@ mod tests {
             (written("/sys/fs/cgroup/a/rdma.max", Errno::ENODEV), &root, "infiniband"),
             (written("/sys/fs/cgroup/a/net_prio.ifpriomap", Errno::ENODEV), &root, "interface"),
             (written("/sys/fs/cgroup/a/hugetlb.3MB.max", Errno::ENOENT), &root, "/sys/kernel/mm/hugepages"),
+            (undelegated(Errno::EACCES), &user, "Delegate=cpu cpuset io memory pids"),
+            (undelegated(Errno::EACCES), &user, "echo +cpu >/sys/fs/cgroup/u/cgroup.subtree_control"),
+            (undelegated(Errno::EBUSY), &root, "move those of /sys/fs/cgroup/u"),
+            (undelegated(Errno::ENOENT), &root, "/sys/fs/cgroup/u/cgroup.controllers"),
             (is(Lifecycle::AlreadyExists), &root, "tare delete web"),
             (is(Lifecycle::NotStopped("running")), &root, "--force web"),
             (is(Lifecycle::DoesNotExist), &root, "tare list"),
