@@ -9,7 +9,7 @@ use nix::mount::MsFlags;
 use spec_tests::call::eventually;
 use spec_tests::facts::{has, mount_at};
 use spec_tests::host_mount::HostMount;
-use spec_tests::{Bundle, Value, crun, crun_before, differs, json, need, runc, runc_before};
+use spec_tests::{Bundle, Value, crun, crun_before, crun_since, differs, json, need, runc, runc_before};
 
 fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
     json!({ "destination": destination, "type": "bind", "source": source, "options": options })
@@ -866,7 +866,7 @@ fn mappings_of_a_mount_stand_together_and_on_bind_mounts_only() {
     need!(root, kernel(5, 12));
     let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
     let source = temp();
-    differs([runc_before("1.2", IDMAP)], || {
+    differs([runc_before("1.2", IDMAP), crun_since("1.21", "maps a tmpfs")], || {
         let mut one = bind(source.path(), "/data", &["bind", "idmap"]);
         one["uidMappings"] = map.clone();
         Bundle::new().mount(one).create_fails();
