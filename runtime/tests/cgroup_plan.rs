@@ -7,7 +7,7 @@ mod config;
 use std::path::PathBuf;
 
 use config::config;
-use tare::cgroup::{self, Driver, Paths};
+use tare::cgroup::{self, Driver, Manager, Paths, Unit};
 use tare::config::id::ContainerId;
 use tare::config::{Config, DeviceRule, HugepageLimit, IdMapping, Mount, Namespace, Resources};
 use tare::host::{CgroupLayout, Facts, Hierarchy};
@@ -225,8 +225,60 @@ fn other_drivers() {
     slow.block_io.weight = Some(10);
     let error = plan(slow, Driver::Disabled).unwrap_err().to_string();
     assert_eq!(error, "linux.resources.blockIO: cannot set limits without cgroups");
-    let error = plan(resources(), Driver::Systemd).unwrap_err().to_string();
-    assert_eq!(error, "the systemd cgroup manager is not built yet: run without --systemd-cgroup");
+}
+
+#[test]
+fn under_systemd_the_unit_is_named_before_it_is_there() {
+    let id = ContainerId::new("box").unwrap();
+    let config = config(Some("a-b.slice:pre:x".into()), limited());
+    let plan = cgroup::plan(&id, &config, &facts(v2()), Driver::Systemd).unwrap();
+    let paths = plan.paths();
+    assert_eq!(paths.unit, Some(Unit { name: "pre-x.scope".into(), manager: Manager::System }));
+    let place = paths.v2.unwrap();
+    assert_eq!(place.folder, PathBuf::from("/cg/a.slice/a-b.slice/pre-x.scope"));
+    assert_eq!(place.name, PathBuf::from("/a.slice/a-b.slice/pre-x.scope"));
+    assert!(plan.needs_process() && !plan.bears_inside());
+    // What is written is what systemd is told.
+    let lines = plan.describe();
+    for expected in ["property MemoryMax=1000", "write memory.max = 1000", "property MemorySwapMax=2000"] {
+        assert!(lines.iter().any(|line| line == expected), "{expected} in {lines:#?}");
+    }
+}
+
+#[test]
+fn what_systemd_cannot_have_is_refused_with_its_place() {
+    let id = ContainerId::new("box").unwrap();
+    let plan = |config: &Config, facts: &Facts| {
+        cgroup::plan(&id, config, facts, Driver::Systemd).map(drop).map_err(|e| e.to_string())
+    };
+    let mut unified = resources();
+    unified.unified.insert("memory.max".into(), "lots".into());
+    let mut cpus = resources();
+    cpus.cpu.cpus = Some("3-1".into());
+    let mut layout = v2();
+    layout.v2.as_mut().unwrap().controllers.push("cpuset".into());
+    for (config, expected) in [
+        (
+            config(Some("/a".into()), resources()),
+            "config.json /linux/cgroupsPath: expected cgroupsPath to be of format \"slice:prefix:name\" for \
+             systemd cgroups, got \"/a\" instead",
+        ),
+        (
+            config(None, unified),
+            "config.json /linux/resources/unified/memory.max: systemd cannot be told memory.max: \"lots\" is \
+             not a number, or max",
+        ),
+        (
+            config(None, cpus),
+            "config.json /linux/resources/cpu/cpus: systemd cannot be told cpuset.cpus: \"3-1\" is not a list \
+             of numbers",
+        ),
+    ] {
+        assert_eq!(plan(&config, &facts(layout.clone())), Err(expected.to_owned()));
+    }
+    let user = Facts { euid: 1000, rootless: true, ..facts(v1()) };
+    let refused = plan(&config(None, resources()), &user).unwrap_err();
+    assert!(refused.starts_with("cgroups of a user's systemd: they need"), "{refused}");
 }
 
 #[test]

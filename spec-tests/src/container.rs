@@ -248,7 +248,7 @@ impl Container {
             self.sweep();
         }
         let mut remains: Vec<String> = self.cgroups().iter().map(|p| p.display().to_string()).collect();
-        if let Some(unit) = self.unit() {
+        if let Some(unit) = self.unit().filter(|_| Path::new("/run/systemd/system").exists()) {
             // systemd forgets a unit when it finds the time.
             let is_left = |_: &u32| {
                 std::thread::sleep(Duration::from_millis(20));

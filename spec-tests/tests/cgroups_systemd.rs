@@ -37,7 +37,7 @@ fn assert_properties(container: &Container, expected: &[(&str, &str)]) {
 
 #[test]
 fn a_container_is_a_scope_in_its_slice() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let container = waiting().systemd("spec-a-b.slice").start();
     let unit = container.unit().unwrap();
     differs([crun("a sub-cgroup `container`")], || {
@@ -58,7 +58,7 @@ fn a_container_is_a_scope_in_its_slice() {
 
 #[test]
 fn without_a_slice_it_is_the_systems() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     differs([crun("asks systemd for a slice without a name")], || {
         let container = waiting().systemd("").start();
         assert_eq!(container.unit_property("Slice"), "system.slice");
@@ -67,7 +67,7 @@ fn without_a_slice_it_is_the_systems() {
 
 #[test]
 fn without_a_path_the_scope_has_the_name_of_the_container() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let bundle = waiting().systemd("").config(|c| {
         c["linux"].as_object_mut().unwrap().remove("cgroupsPath");
     });
@@ -81,7 +81,7 @@ fn without_a_path_the_scope_has_the_name_of_the_container() {
 
 #[test]
 fn limits_are_in_the_files_and_in_the_unit_and_stay_when_systemd_is_reloaded() {
-    need!(systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    need!(root, systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
@@ -116,26 +116,53 @@ fn limits_are_in_the_files_and_in_the_unit_and_stay_when_systemd_is_reloaded() {
 
 #[test]
 fn unified_resources_are_told_to_systemd_too() {
-    need!(systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    need!(root, systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
             l["resources"]["unified"] = json!({
                 "memory.high": "50331648", "memory.max": "max", "cpu.weight": "42", "cpu.max": "max 50000",
-                "pids.max": "44",
+                "pids.max": "44", "memory.oom.group": "1",
             });
         })
         .start();
     let folder = folder(&container);
-    for (file, expected) in [("memory.high", "50331648"), ("cpu.weight", "42"), ("pids.max", "44")] {
-        assert_eq!(value(&folder, file), expected, "{file}");
+    for _ in 0..2 {
+        for (file, expected) in
+            [("memory.high", "50331648"), ("cpu.weight", "42"), ("pids.max", "44"), ("memory.oom.group", "1")]
+        {
+            assert_eq!(value(&folder, file), expected, "{file}");
+        }
+        call(systemctl(["daemon-reload"])).ok();
     }
     assert_properties(&container, &[("MemoryHigh", "50331648"), ("CPUWeight", "42"), ("TasksMax", "44")]);
 }
 
 #[test]
+fn an_update_changes_the_unit_too() {
+    need!(root, systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    let container = waiting()
+        .systemd("system.slice")
+        .linux(|l| l["resources"]["memory"] = json!({ "limit": 64 << 20 }))
+        .start();
+    let limits = ["--memory", "100M", "--pids-limit", "55", "--cpu-quota", "30000", "--cpu-period", "60000"];
+    let words = ["update"].into_iter().chain(limits).chain([container.id()]);
+    call(container.command(words)).ok();
+    let folder = folder(&container);
+    for _ in 0..2 {
+        for (file, expected) in [("memory.max", "104857600"), ("pids.max", "55"), ("cpu.max", "30000 60000")]
+        {
+            assert_eq!(value(&folder, file), expected, "{file}");
+        }
+        let properties = [("MemoryMax", "104857600"), ("TasksMax", "55"), ("CPUQuotaPerSecUSec", "500ms")];
+        assert_properties(&container, &properties);
+        call(systemctl(["daemon-reload"])).ok();
+    }
+}
+
+#[test]
 fn annotations_are_properties_of_the_unit() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let container = waiting()
         .systemd("system.slice")
         .config(|c| {
@@ -157,7 +184,7 @@ fn annotations_are_properties_of_the_unit() {
 
 #[test]
 fn what_systemd_would_not_understand_is_refused() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     differs([crun("takes any path")], || {
         let path =
             |path: &str| waiting().systemd("").linux(|l| l["cgroupsPath"] = json!(path)).create_fails();
@@ -172,7 +199,7 @@ fn what_systemd_would_not_understand_is_refused() {
 
 #[test]
 fn device_rules_are_the_same_after_systemd_was_reloaded() {
-    need!(systemd, cgroup_v2, capability(21));
+    need!(root, systemd, cgroup_v2, capability(21));
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
@@ -204,7 +231,7 @@ fn device_rules_are_the_same_after_systemd_was_reloaded() {
 
 #[test]
 fn rules_that_only_deny_are_kept_too() {
-    need!(systemd, cgroup_v2, capability(21));
+    need!(root, systemd, cgroup_v2, capability(21));
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
@@ -231,7 +258,7 @@ fn rules_that_only_deny_are_kept_too() {
 
 #[test]
 fn exec_is_in_the_scope_and_the_namespace_shows_the_root() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let container = waiting().systemd("system.slice").start();
     let facts = container.exec(["facts"]).ok().json();
     assert!(facts["cgroups"].as_array().unwrap().contains(&json!("0::/")), "{}", facts["cgroups"]);
@@ -239,7 +266,7 @@ fn exec_is_in_the_scope_and_the_namespace_shows_the_root() {
 
 #[test]
 fn a_container_sees_its_own_cgroup() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     for bundle in [waiting(), waiting().userns(200_000, 65_536), waiting().without_namespace("cgroup")] {
         let container = bundle
             .systemd("system.slice")
@@ -258,7 +285,7 @@ fn a_container_sees_its_own_cgroup() {
 
 #[test]
 fn what_cannot_be_created_leaves_no_unit() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     // Dropping what could not be created checks for the unit.
     waiting().systemd("system.slice").args(["/no/such/program"]).create_fails();
     let hook = json!({ "path": "/bin/false" });
@@ -267,7 +294,7 @@ fn what_cannot_be_created_leaves_no_unit() {
 
 #[test]
 fn a_unit_of_another_container_is_left_alone() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let first = waiting().systemd("system.slice").start();
     let path = first.config()["linux"]["cgroupsPath"].clone();
     let second = Bundle::new().systemd("").linux(|l| l["cgroupsPath"] = path).probe(["wait"]);
@@ -284,7 +311,7 @@ fn a_unit_of_another_container_is_left_alone() {
 
 #[test]
 fn of_a_creator_that_was_killed_delete_by_force_leaves_nothing() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "kill -KILL $PPID"] });
     let mut container = waiting().systemd("system.slice").hook("createRuntime", hook).container();
     container.create();
@@ -295,7 +322,7 @@ fn of_a_creator_that_was_killed_delete_by_force_leaves_nothing() {
 
 #[test]
 fn an_ended_container_is_deleted_with_its_unit() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     let container = Bundle::new().systemd("system.slice").probe(["exit", "3"]).start();
     container.wait_for_status("stopped");
     container.delete().ok();
@@ -304,7 +331,7 @@ fn an_ended_container_is_deleted_with_its_unit() {
 
 #[test]
 fn what_the_kernel_killed_for_its_memory_leaves_no_failed_unit() {
-    need!(systemd, cgroup_v2, controller("memory"));
+    need!(root, systemd, cgroup_v2, controller("memory"));
     let container = Bundle::new()
         .systemd("system.slice")
         .linux(|l| l["resources"]["memory"] = json!({ "limit": 16 << 20, "swap": 16 << 20 }))
@@ -317,7 +344,7 @@ fn what_the_kernel_killed_for_its_memory_leaves_no_failed_unit() {
 
 #[test]
 fn twenty_at_once() {
-    need!(systemd, cgroup_v2);
+    need!(root, systemd, cgroup_v2);
     std::thread::scope(|scope| {
         // runc needs more than the ten seconds that a call has here for so many on one processor.
         for _ in 0..if under_test().flavor == Flavor::Runc { 3 } else { 20 } {
@@ -330,6 +357,19 @@ fn twenty_at_once() {
         }
     });
     call(systemctl(["stop", "spec-many.slice"]));
+}
+
+#[test]
+fn without_systemd_it_is_refused() {
+    need!(root);
+    if Path::new("/run/systemd/system").exists() {
+        spec_tests::need::skip("without_systemd_it_is_refused", "no_systemd", "it is there");
+        return;
+    }
+    differs([crun("in its own words")], || {
+        let output = waiting().systemd("system.slice").create_fails();
+        output.says("systemd not running on this host, cannot use systemd cgroups manager");
+    });
 }
 
 /// The container of `spec --rootless`, in which only this user's id is there.

@@ -187,7 +187,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::{Driver, Place};
+    use crate::cgroup::{Driver, Manager, Place, Unit};
     use std::time::{Duration, UNIX_EPOCH};
 
     fn record() -> Record {
@@ -234,7 +234,10 @@ mod tests {
             annotations: BTreeMap::new(),
             ..record()
         };
-        for record in [creating, record()] {
+        let unit = Some(Unit { name: "tare-web.scope".into(), manager: Manager::User });
+        let of_systemd =
+            Record { cgroup: Paths { driver: Driver::Systemd, unit, ..record().cgroup }, ..record() };
+        for record in [creating, record(), of_systemd] {
             record.save(&path).unwrap();
             assert_eq!(Record::load(&path, &id()).unwrap(), Some(record));
         }
