@@ -145,7 +145,8 @@ fn an_update_changes_the_unit_too() {
         .systemd("system.slice")
         .linux(|l| l["resources"]["memory"] = json!({ "limit": 64 << 20 }))
         .start();
-    let limits = ["--memory", "100M", "--pids-limit", "55", "--cpu-quota", "30000", "--cpu-period", "60000"];
+    let limits =
+        ["--memory", "104857600", "--pids-limit", "55", "--cpu-quota", "30000", "--cpu-period", "60000"];
     let words = ["update"].into_iter().chain(limits).chain([container.id()]);
     call(container.command(words)).ok();
     let folder = folder(&container);
