@@ -5,8 +5,6 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use procfs::FromRead;
-use procfs::process::Stat;
 
 use crate::error::{Error, Result};
 use crate::state::{Dir, Init, Record, Stage, Status};
@@ -38,7 +36,7 @@ pub fn status(dir: &Dir, record: &Record) -> Result<Status> {
 /// Names a living process, so that it can be told from a later one with its pid.
 pub fn identify(pid: i32) -> Result<Init> {
     let stat = stat(pid)?.ok_or_else(|| Error::sys("stat", format!("/proc/{pid}"), Errno::ESRCH))?;
-    Ok(Init { pid, start_time: stat.starttime })
+    Ok(Init { pid, start_time: stat.start_time })
 }
 
 /// Whether it is still that process, and not just its unreaped remains.
@@ -72,7 +70,25 @@ fn is_kill_pending(status: &str) -> bool {
 
 fn is_that(init: Init, stat: &Stat) -> bool {
     // Z: zombie; X, x: dead (proc_pid_stat(5)).
-    stat.starttime == init.start_time && !matches!(stat.state, 'Z' | 'X' | 'x')
+    stat.start_time == init.start_time && !matches!(stat.state, 'Z' | 'X' | 'x')
+}
+
+/// Of `/proc/PID/stat`, which every verb reads; `procfs` takes all its 52 fields apart, and 13 kB.
+struct Stat {
+    state: char,
+    /// In clock ticks since the machine was started.
+    start_time: u64,
+}
+
+impl Stat {
+    /// Fields 3 and 22, behind a name in parentheses that may hold anything (proc_pid_stat(5)).
+    fn parse(text: &[u8]) -> Option<Self> {
+        let end = text.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        Some(Stat { state, start_time: fields.nth(18)?.parse().ok()? })
+    }
 }
 
 fn stat(pid: i32) -> Result<Option<Stat>> {
@@ -86,9 +102,9 @@ fn stat(pid: i32) -> Result<Option<Stat>> {
         Err(e) if gone(&e) => return Ok(None),
         Err(e) => return Err(Error::io("read", &path, &e)),
     };
-    match Stat::from_read(text.as_slice()) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(e) => Err(Error::Protocol(format!("{}: {e}", path.display()))),
+    match Stat::parse(&text) {
+        Some(stat) => Ok(Some(stat)),
+        None => Err(Error::Protocol(format!("{}: it has not the form of proc_pid_stat(5)", path.display()))),
     }
 }
 
@@ -197,6 +213,25 @@ mod tests {
         let own = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(!is_dying(own).unwrap());
         assert!(is_dying(Init { start_time: own.start_time + 1, ..own }).unwrap(), "another process");
+    }
+
+    #[test]
+    fn a_name_does_not_confuse_what_comes_behind_it() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
+        for name in ["sh", "a) R 1 (b", "", "\u{ff}"] {
+            let stat = Stat::parse(format!("7 ({name}) {rest}\n").as_bytes()).unwrap();
+            assert_eq!((stat.state, stat.start_time), ('S', 4711), "{name}");
+        }
+        for torn in [
+            "",
+            "7",
+            "7 (sh",
+            "7 (sh)",
+            "7 (sh) S 1 2 3",
+            "7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x",
+        ] {
+            assert!(Stat::parse(torn.as_bytes()).is_none(), "{torn}");
+        }
     }
 
     #[test]
