@@ -204,7 +204,7 @@ fn make_above(path: &Path, mountpoint: &Path, undo: &mut Undo<'_>) -> Result<()>
     Ok(())
 }
 
-fn refuse_in_use(folder: &Folder) -> Result<()> {
+pub(super) fn refuse_in_use(folder: &Folder) -> Result<()> {
     let pids = live::pids_below(folder.path())?;
     let refuse = |what: String| Error::Host { what, why: folder.path().display().to_string() };
     if !pids.is_empty() {

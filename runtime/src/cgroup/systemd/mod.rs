@@ -24,6 +24,7 @@ use self::wire::Value;
 use super::Manage;
 use super::apply::{self, Created};
 use super::devices::Policy;
+use super::folder::Folder;
 use super::paths::{Paths, Place};
 use super::plan::{Group, Plan};
 use crate::config::Config;
@@ -199,7 +200,13 @@ impl Manage for Systemd {
     /// Nothing is made before the process is there: a scope needs one.
     fn make(&self, plan: &Plan, _: &mut Undo<'_>) -> Result<Created> {
         booted()?;
-        Ok(Created::none_yet(plan.paths()))
+        let paths = plan.paths();
+        for place in paths.all() {
+            if let Some(folder) = Folder::open_if_there(&place.folder)? {
+                apply::refuse_in_use(&folder)?;
+            }
+        }
+        Ok(Created::none_yet(paths))
     }
 
     fn adopt(&self, plan: &Plan, created: &Created, pid: i32, undo: &mut Undo<'_>) -> Result<()> {
