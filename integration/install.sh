@@ -103,7 +103,7 @@ case $purpose in
   peers) need_rust; need_peers; need_vm ;;
   vm) need_rust; need_vm ;;
   engines) need_rust; need_engines ;;
-  test) need_rust; need_check; need_engines; need_vm ;;
+  test) need_rust; need_check; need_engines; need_vm; need strace strace ;;
   *)
     echo "usage: $0 build|check|test|engines|peers|vm" >&2
     exit 2
