@@ -44,7 +44,6 @@ while read -r share; do
 done < /run/vm/shares
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-modprobe fuse 2>&4 # for /dev/fuse
 as=()
 if [ -n "$user" ]; then
   as=(setpriv --reuid=1000 --regid=1000 --init-groups --)
