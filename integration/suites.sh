@@ -197,7 +197,7 @@ in_vm() {
 }
 
 # What has to do with neither control groups nor systemd nor what UML lacks; emulated it takes minutes.
-elsewhere='bad_input|cli|hooks|masked_paths|mounts|musts|process_*|rlimits|rootfs|sysctl'
+elsewhere='bad_input|cli|hooks|masked_paths|mounts|musts|process_*|races|rlimits|rootfs|sysctl'
 
 # The kernel's part of our own tests, next to those of the specification. UML goes down when a process is killed in
 # the middle of clone(2) (flush_tlb_mm of an address space that is half made), so `leaks` is for the other kernel.
