@@ -31,6 +31,8 @@ struct Row {
     resources: Value,
     v1: Outcome,
     v2: Outcome,
+    /// On v2, where it has not the files of `v2`.
+    else_v2: Option<Outcome>,
     /// Peers that write something else.
     known: Vec<(Version, How, Difference)>,
 }
@@ -56,7 +58,7 @@ fn files<const N: usize>(files: [(&'static str, &'static str, &str); N]) -> Outc
 }
 
 fn row(property: &'static str, resources: Value, v1: Outcome, v2: Outcome) -> Row {
-    Row { property, resources, v1, v2, known: Vec::new() }
+    Row { property, resources, v1, v2, else_v2: None, known: Vec::new() }
 }
 
 impl Row {
@@ -65,6 +67,10 @@ impl Row {
             self.known.extend(known.iter().map(|difference| (version, how, difference.clone())));
         }
         self
+    }
+
+    fn or_on_v2(self, files: Outcome) -> Self {
+        Row { else_v2: Some(files), ..self }
     }
 
     /// runc's `update` takes of a document what it has a flag for; crun's and ours take all of it.
@@ -208,6 +214,8 @@ fn block_io() -> Vec<Row> {
             files([("blkio", "blkio.bfq.weight", "500")]),
             files([("io", "io.bfq.weight", "default 500")]),
         )
+        // From 10 to 1000 becomes 1 to 10000.
+        .or_on_v2(files([("io", "io.weight", "default 4950")]))
         .but(&[V1], &[Create, Update], &[crun("it knows blkio.weight only, not that of bfq")]),
         row(
             "blockIO.leafWeight",
@@ -279,14 +287,14 @@ fn others() -> Vec<Row> {
             "network.classID",
             json!({ "network": { "classID": 1_048_577 } }),
             files([("net_cls", "net_cls.classid", "1048577")]),
-            Outcome::Refused("classID"),
+            Outcome::Refused("net_cls"),
         )
         .has_no_flag(),
         row(
             "network.priorities",
             json!({ "network": { "priorities": [{ "name": "lo", "priority": 5 }] } }),
             files([("net_prio", "net_prio.ifpriomap", "lo 5")]),
-            Outcome::Refused("priorities"),
+            Outcome::Refused("net_prio"),
         )
         .has_no_flag(),
         row(
@@ -376,6 +384,12 @@ fn check(row: &Row, manager: Manager) {
     let (bare, output) = manager.create(&json!({}));
     output.silent();
     let pid = bare.pid();
+    let files = match &row.else_v2 {
+        Some(Outcome::Files(others)) if is_cgroup_v2() && files.iter().any(|f| read(pid, f).is_none()) => {
+            others
+        }
+        _ => files,
+    };
     if let Some(file) = files.iter().find(|file| read(pid, file).is_none()) {
         // Whoever asks for what this kernel has not must hear so.
         eprintln!("NOTE {}: this host has no {}", row.property, file.name);
