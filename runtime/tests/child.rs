@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Command, ExitCode, Stdio};
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ use tare::namespace::plan::Join;
 use tare::plan::Program;
 use tare::plan::step::{Step, Sync};
 use tare::process::joiner::JoinerStep;
-use tare::process::parent::{Answers, Arrived, Failing, Init, Spawn, spawn};
+use tare::process::parent::{Answers, Arrived, Failing, Init, Parentage, Spawn, spawn};
+use tare::sys::clone::{Clone, clone3, exit_now};
 use tare::sys::slots::{self, Slots};
 
 const CASES: &[(&str, fn())] = &[
@@ -39,6 +41,7 @@ const CASES: &[(&str, fn())] = &[
     ("after_ready_a_failure_goes_to_the_standard_error", late_failure),
     ("in_a_new_user_namespace_the_child_is_its_root", user_namespace),
     ("init_is_a_child_of_the_runtime_and_not_of_the_joiner", joiner),
+    ("a_forked_copy_bears_children_of_its_parent", sibling),
     ("a_failing_joiner_says_what_it_could_not_do", failing_joiner),
     ("a_joiner_that_gets_no_answer_is_ended", unanswered_joiner),
     ("a_process_of_more_threads_does_not_clone", threaded),
@@ -139,8 +142,15 @@ impl Born {
         let program = program(&[c"true"]);
         let mask = SigSet::empty();
         let joiner = &[];
-        let what =
-            Spawn { steps: &steps, program: &program, joiner, flags: flags as u64, cgroup: None, mask };
+        let what = Spawn {
+            parentage: &Parentage::Ours,
+            steps: &steps,
+            program: &program,
+            joiner,
+            flags: flags as u64,
+            cgroup: None,
+            mask,
+        };
         let init = spawn(&what, slots, &Silent).unwrap();
         Self { init, steps }
     }
@@ -264,7 +274,15 @@ fn signals() {
     mask.add(Signal::SIGUSR1);
     let steps = birth(&[Step::RestoreSignals, Step::Sync(Sync::Mounts)]);
     let program = program(&[c"true"]);
-    let what = Spawn { steps: &steps, program: &program, joiner: &[], flags: 0, cgroup: None, mask };
+    let what = Spawn {
+        parentage: &Parentage::Ours,
+        steps: &steps,
+        program: &program,
+        joiner: &[],
+        flags: 0,
+        cgroup: None,
+        mask,
+    };
     let init = spawn(&what, empty(), &Silent).unwrap();
     let born = Born { init, steps: steps.clone() };
     let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
@@ -353,7 +371,15 @@ fn with_joiner(steps: &[JoinerStep], answers: &dyn Answers) -> Result<Born> {
     let child = birth(&[Step::SetupIds { uid: 0, gid: 0 }, Step::Sync(Sync::Mounts), Step::Exec]);
     let program = program(&[c"true"]);
     let mask = SigSet::empty();
-    let what = Spawn { steps: &child, program: &program, joiner: steps, flags: 0, cgroup: None, mask };
+    let what = Spawn {
+        parentage: &Parentage::Ours,
+        steps: &child,
+        program: &program,
+        joiner: steps,
+        flags: 0,
+        cgroup: None,
+        mask,
+    };
     let init = spawn(&what, empty(), answers)?;
     Ok(Born { init, steps: child.clone() })
 }
@@ -369,6 +395,55 @@ fn joiner() {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
     assert_ne!(namespace(&born.init.pid.to_string()), namespace("self"));
     born.init.kill().unwrap();
+}
+
+/// What a shim does: it goes on while a copy of it works, and what is born is its own child.
+fn sibling() {
+    for through_joiner in [false, true] {
+        let (told, tell) = pipe().unwrap();
+        let Clone::Parent { pid: copy, .. } = clone3(0, None).unwrap() else {
+            bear_sibling(through_joiner, File::from(tell));
+            exit_now(0);
+        };
+        drop(tell);
+        let told = std::io::read_to_string(File::from(told)).unwrap();
+        let [announced, init, killed] = told.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("the copy said {told:?}")
+        };
+        assert_eq!((announced, killed), (init, "true"));
+        let init: i32 = init.parse().unwrap();
+        assert_eq!(waitpid(Pid::from_raw(copy), None).unwrap(), WaitStatus::Exited(Pid::from_raw(copy), 0));
+        let ended = WaitStatus::Signaled(Pid::from_raw(init), Signal::SIGKILL, false);
+        assert_eq!(waitpid(Pid::from_raw(init), None).unwrap(), ended);
+        // The joiner, which is a child of ours as well.
+        let others = std::iter::from_fn(|| waitpid(None, None).ok()).count();
+        assert_eq!(others, usize::from(through_joiner));
+    }
+}
+
+fn bear_sibling(through_joiner: bool, tell: File) {
+    let mut said = tell.try_clone().unwrap();
+    let announce = Rc::new(move |pid: i32| {
+        write!(&tell, "{pid} ").unwrap();
+        Ok(())
+    });
+    let steps = birth(&[Step::Sync(Sync::Mounts)]);
+    let clone = [JoinerStep::Clone { flags: 0, cgroup: None }];
+    let what = Spawn {
+        parentage: &Parentage::OurParents(announce),
+        steps: &steps,
+        program: &program(&[c"true"]),
+        joiner: if through_joiner { &clone } else { &[] },
+        flags: 0,
+        cgroup: None,
+        mask: SigSet::empty(),
+    };
+    let born = Born { init: spawn(&what, empty(), &Silent).unwrap(), steps: steps.clone() };
+    born.init.go().unwrap();
+    assert_eq!(born.wait().unwrap(), Arrived::Mounts);
+    assert!(!born.init.was_killed());
+    born.init.kill().unwrap();
+    write!(said, "{} {}", born.init.pid, born.init.was_killed()).unwrap();
 }
 
 fn failing_joiner() {
@@ -394,7 +469,15 @@ fn threaded() {
     let steps = birth(&[Step::Exec]);
     let program = program(&[c"true"]);
     let mask = SigSet::empty();
-    let what = Spawn { steps: &steps, program: &program, joiner: &[], flags: 0, cgroup: None, mask };
+    let what = Spawn {
+        parentage: &Parentage::Ours,
+        steps: &steps,
+        program: &program,
+        joiner: &[],
+        flags: 0,
+        cgroup: None,
+        mask,
+    };
     let error = spawn(&what, empty(), &Silent).err().unwrap();
     assert_eq!(error.to_string(), "clone3: invalid argument");
 }

@@ -182,7 +182,7 @@ fn seccomp() -> Seccomp {
     }
 }
 
-fn document() -> Result<String> {
+pub fn document() -> Result<String> {
     let mut out = Vec::new();
     let mut to = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
     Document::new().serialize(&mut to).map_err(|e| Error::Protocol(e.to_string()))?;

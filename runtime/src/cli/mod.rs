@@ -145,6 +145,9 @@ const fn of<V: Verb>() -> Command {
     Command { name: V::NAME, about: V::ABOUT, verb: Some(verb) }
 }
 
+/// The document of `features`, for a shim that has this runtime in itself.
+pub use features::document as features_document;
+
 /// All of the program but its end: `words` are its arguments without its name.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.into_iter().collect();

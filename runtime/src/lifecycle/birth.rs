@@ -245,6 +245,7 @@ fn effects(
     }
     let joiner = joiner_steps(&plan, fd.is_some());
     let spawn = Spawn {
+        parentage: &runtime.parentage,
         steps: &plan.steps,
         program: &plan.program,
         joiner: &joiner,

@@ -26,7 +26,7 @@ use crate::privilege::{self, Privilege};
 use crate::process::foreground::Foreground;
 use crate::process::joiner::JoinerStep;
 use crate::process::listen_fds;
-use crate::process::parent::{self, Answers, Arrived, Init, Spawn};
+use crate::process::parent::{self, Answers, Arrived, Init, Parentage, Spawn};
 use crate::seccomp;
 use crate::state::{self, Dir, Record, Status};
 use crate::sys::pidfd::pidfd_open;
@@ -58,7 +58,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
     warnings.into_iter().for_each(|warning| runtime.warn(warning));
     check_terminal(process.terminal, request.detach, request.console_socket.is_some())?;
     let container = Container::look(init, &config, &record)?;
-    let plan = Plan::new(&request.id, &container, &process, &passed)?;
+    let plan = Plan::new(&request.id, &container, &process, &passed, &runtime.parentage)?;
     if request.detach { detached(request, &container, &plan) } else { attached(request, &container, &plan) }
         .map_err(super::create::unable_to_start)
 }
@@ -142,6 +142,7 @@ struct Plan {
     program: Program,
     joiner: Vec<JoinerStep>,
     limits: Limits,
+    parentage: Parentage,
 }
 
 impl Plan {
@@ -150,6 +151,7 @@ impl Plan {
         container: &Container<'_>,
         process: &Process,
         passed: &listen_fds::Passed,
+        parentage: &Parentage,
     ) -> Result<Self> {
         let config = container.config;
         let mut env = privilege::environment(&process.env);
@@ -187,7 +189,8 @@ impl Plan {
             JoinerStep::JoinAll { init: slots::INIT, kinds: container.kinds() },
             JoinerStep::Clone { flags: 0, cgroup: None },
         ];
-        Ok(Self { steps, program, joiner, limits: Limits::of_exec(process) })
+        let limits = Limits::of_exec(process);
+        Ok(Self { steps, program, joiner, limits, parentage: parentage.clone() })
     }
 }
 
@@ -200,12 +203,17 @@ fn process_of(process: &ExecProcess, config: &Config, runtime: &Runtime) -> Resu
     match process {
         ExecProcess::File(path) => {
             let bytes = fs::read(path).map_err(|e| Error::io("read process", path, &e))?;
-            let (process, warnings) = Process::from_slice(&bytes, path)?;
-            warnings.into_iter().for_each(|warning| runtime.warn(warning));
-            Ok(process)
+            document(&bytes, path, runtime)
         }
+        ExecProcess::Document(bytes) => document(bytes, Path::new("process"), runtime),
         ExecProcess::Changes(changes) => changed(&config.process, changes),
     }
+}
+
+fn document(bytes: &[u8], name: &Path, runtime: &Runtime) -> Result<Process> {
+    let (process, warnings) = Process::from_slice(bytes, name)?;
+    warnings.into_iter().for_each(|warning| runtime.warn(warning));
+    Ok(process)
 }
 
 /// The container's own process with what the command line says.
@@ -334,8 +342,15 @@ fn spawn(
             *cgroup = Some(slots::CGROUP);
         }
     }
-    let spawn =
-        Spawn { steps: &plan.steps, program: &plan.program, joiner: &joiner, flags: 0, cgroup: None, mask };
+    let spawn = Spawn {
+        parentage: &plan.parentage,
+        steps: &plan.steps,
+        program: &plan.program,
+        joiner: &joiner,
+        flags: 0,
+        cgroup: None,
+        mask,
+    };
     parent::spawn(&spawn, slots, &NoQuestions)
 }
 

@@ -27,6 +27,7 @@ use crate::cgroup::Driver;
 use crate::config::User;
 use crate::config::id::ContainerId;
 use crate::process::listen_fds::Listen;
+use crate::process::parent::Parentage;
 
 /// What all verbs share: the global options, and what there is to say of a verb that succeeded.
 #[derive(Debug, Clone)]
@@ -36,12 +37,15 @@ pub struct Runtime {
     pub cgroup_manager: Driver,
     /// `--rootless`: whether to go on without cgroups that may not be made; `None`: to be found out.
     pub rootless: Option<bool>,
+    /// Whose child a new process of a container becomes.
+    pub parentage: Parentage,
     warnings: RefCell<Vec<String>>,
 }
 
 impl Runtime {
     pub fn new(root: PathBuf, cgroup_manager: Driver, rootless: Option<bool>) -> Self {
-        Self { root, cgroup_manager, rootless, warnings: RefCell::default() }
+        let parentage = Parentage::Ours;
+        Self { root, cgroup_manager, rootless, parentage, warnings: RefCell::default() }
     }
 
     /// What was not as asked, though the verb succeeded.
@@ -102,6 +106,8 @@ pub struct ExecRequest {
 pub enum ExecProcess {
     /// `--process FILE`
     File(PathBuf),
+    /// What would be in that file.
+    Document(Vec<u8>),
     Changes(Box<ExecChanges>),
 }
 

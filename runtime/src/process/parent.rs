@@ -1,8 +1,11 @@
 //! The runtime's side: clones, answers what is asked, waits, and reaps what failed.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -18,8 +21,46 @@ use crate::sys::clone::{Clone, clone3};
 use crate::sys::pidfd::{pidfd_open, pidfd_send_signal};
 use crate::sys::slots::{Slot, Slots};
 
+/// Whose child a new process becomes.
+#[derive(Clone, Default)]
+pub enum Parentage {
+    /// Ours: we wait for it.
+    #[default]
+    Ours,
+    /// Our parent's (`CLONE_PARENT`): a shim forks a copy of itself to do the work, and reaps what is
+    /// born. It is told each pid before the process is let go, so that no exit comes before its name.
+    OurParents(Rc<dyn Fn(i32) -> Result<()>>),
+}
+
+impl Parentage {
+    fn flag(&self) -> u64 {
+        match self {
+            Parentage::Ours => 0,
+            Parentage::OurParents(_) => libc::CLONE_PARENT as u64,
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        matches!(self, Parentage::Ours)
+    }
+
+    fn announce(&self, pid: i32) -> Result<()> {
+        match self {
+            Parentage::Ours => Ok(()),
+            Parentage::OurParents(announce) => announce(pid),
+        }
+    }
+}
+
+impl fmt::Debug for Parentage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_ours() { "Ours" } else { "OurParents" })
+    }
+}
+
 /// What is cloned and how.
 pub struct Spawn<'p> {
+    pub parentage: &'p Parentage,
     pub steps: &'p [Step],
     pub program: &'p Program,
     /// Empty: init is cloned directly with `flags`.
@@ -36,6 +77,7 @@ pub struct Init {
     pub pidfd: OwnedFd,
     channel: ParentEnd,
     steps: usize,
+    ours: bool,
 }
 
 /// What a joiner may ask for, done by the runtime for the joiner's pid.
@@ -46,6 +88,17 @@ pub trait Answers {
 
 /// Clones. Does not return in the child.
 pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<Init> {
+    let init = clone(spawn, slots, answers)?;
+    match spawn.parentage.announce(init.pid) {
+        Ok(()) => Ok(init),
+        Err(error) => match init.kill() {
+            Ok(()) => Err(error),
+            Err(left) => Err(Error::Cleanup(vec![error, left])),
+        },
+    }
+}
+
+fn clone(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<Init> {
     let (ours, theirs) = channel::pair().map_err(|e| Error::sys("socketpair", "", e))?;
     let scratch = Birth::scratch_for(&slots);
     let cgroup = match spawn.cgroup {
@@ -60,30 +113,54 @@ pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<I
         mask: spawn.mask,
         scratch,
     };
+    let steps = spawn.steps.len();
+    let of_whom = spawn.parentage.flag();
+    let is_ours = spawn.parentage.is_ours();
     if spawn.joiner.is_empty() {
         let cgroup = cgroup.as_ref().map(crate::sys::fd::borrow);
-        return match clone3(spawn.flags, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
+        return match clone3(spawn.flags | of_whom, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
             Clone::Child => init::run(birth),
-            Clone::Parent { pid, pidfd } => Ok(Init { pid, pidfd, channel: ours, steps: spawn.steps.len() }),
+            Clone::Parent { pid, pidfd } => Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours }),
         };
     }
-    match clone3(0, None).map_err(|e| Error::sys("clone3", "", e))? {
+    // Init is the joiner's sibling: as the joiner is ours or our parent's, so is init.
+    match clone3(of_whom, None).map_err(|e| Error::sys("clone3", "", e))? {
         Clone::Child => joiner::run(spawn.joiner, birth),
-        Clone::Parent { pid, .. } => {
+        Clone::Parent { pid, pidfd } => {
             // Else the end of the joiner would never be seen.
             drop(birth);
-            let born = with_joiner(pid, &ours, spawn, answers);
-            let reaped =
-                waitpid(Pid::from_raw(pid), None).map_err(|e| Error::sys("wait for", "the joiner", e));
+            let born = with_joiner(pid, pidfd.as_fd(), &ours, spawn, answers);
+            let reaped = if is_ours {
+                waitpid(Pid::from_raw(pid), None).map(drop)
+            } else {
+                // Our parent reaps it; it must be out of the container's way before we go on.
+                ended(pidfd.as_fd())
+            };
             let pid = born?;
-            reaped?;
+            reaped.map_err(|e| Error::sys("wait for", "the joiner", e))?;
             let pidfd = pidfd_open(pid).map_err(|e| Error::sys("pidfd_open", pid, e))?;
-            Ok(Init { pid, pidfd, channel: ours, steps: spawn.steps.len() })
+            Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours })
         }
     }
 }
 
-fn with_joiner(joiner: i32, channel: &ParentEnd, spawn: &Spawn<'_>, answers: &dyn Answers) -> Result<i32> {
+/// Waits for the end of a process that may be another's child.
+fn ended(pidfd: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+    loop {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn with_joiner(
+    joiner: i32,
+    pidfd: BorrowedFd<'_>,
+    channel: &ParentEnd,
+    spawn: &Spawn<'_>,
+    answers: &dyn Answers,
+) -> Result<i32> {
     let done = || channel.send(ToInit::Done).map_err(|e| Error::sys("answer", "the joiner", e));
     let answer = || -> Result<i32> {
         loop {
@@ -107,8 +184,8 @@ fn with_joiner(joiner: i32, channel: &ParentEnd, spawn: &Spawn<'_>, answers: &dy
     };
     let born = answer();
     if born.is_err() {
-        // It may wait for an answer that does not come. Not reaped yet, so the number is its own.
-        let _gone = nix::sys::signal::kill(Pid::from_raw(joiner), Signal::SIGKILL);
+        // It may wait for an answer that does not come. If it has gone already, so much the better.
+        let _gone = pidfd_send_signal(pidfd, libc::SIGKILL);
     }
     born
 }
@@ -190,18 +267,26 @@ impl Init {
         Error::Protocol(format!("the container's first process {how} before it was ready"))
     }
 
-    /// It ended by `SIGKILL`, before anybody reaped it.
+    /// It ended by `SIGKILL`, before anybody reaped it. How another's child ended is not ours to read:
+    /// that it has ended says that it may have been so.
     pub fn was_killed(&self) -> bool {
+        if !self.ours {
+            let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            return poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        }
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
         let ended = waitid(Id::Pid(Pid::from_raw(self.pid)), flags);
         matches!(ended, Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)))
     }
 
-    /// Ends and reaps it, after a failure.
+    /// Ends it after a failure, and reaps it if it is ours.
     pub fn kill(&self) -> Result<()> {
         match pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(Error::sys("kill", self.pid, errno)),
+        }
+        if !self.ours {
+            return ended(self.pidfd.as_fd()).map_err(|e| Error::sys("wait for", self.pid, e));
         }
         loop {
             match waitpid(Pid::from_raw(self.pid), None) {
