@@ -1,0 +1,272 @@
+//! The streams of one process: what it gets, and what the shim does for them while it lives.
+//!
+//! Without a terminal nothing is relayed. The container has the client's FIFO, the file, or the pipe
+//! to the logger itself: who does not read makes the container wait, and neither bytes nor memory go
+//! through the shim. With a terminal the shim relays between its master and those.
+//!
+//! Nothing here waits. What has to be waited for is in one set for each process ([`Stdio::poll_fd`]),
+//! which most never need.
+
+mod binary;
+mod console;
+mod fifo;
+mod file;
+mod pump;
+mod set;
+#[cfg(test)]
+mod tests;
+mod uri;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use self::binary::Logger;
+use self::console::{Console, Output};
+use self::fifo::{Fifo, Found, Owner};
+use self::set::{Set, Source};
+use self::uri::Target;
+use crate::error::{Error, Result};
+
+/// What a request to create or to exec says of the streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Paths or URIs; empty for none.
+    pub stdin: &'a str,
+    pub stdout: &'a str,
+    pub stderr: &'a str,
+    pub terminal: bool,
+    /// Of the runtime's options: whose the container's ends are.
+    pub io_uid: u32,
+    pub io_gid: u32,
+    /// For a logger.
+    pub id: &'a str,
+    pub namespace: &'a str,
+}
+
+/// What the runtime gets.
+#[derive(Debug)]
+pub enum Given {
+    /// For 0, 1 and 2.
+    Streams([OwnedFd; 3]),
+    /// Where it sends the master of the terminal to.
+    ConsoleSocket(PathBuf),
+}
+
+/// The streams of one process.
+#[derive(Debug)]
+pub struct Stdio {
+    set: Set,
+    given: Option<Given>,
+    /// The writing end of stdin's FIFO.
+    stdin: Option<OwnedFd>,
+    outputs: Vec<Fifo>,
+    console: Option<Console>,
+    logger: Option<Logger>,
+}
+
+impl Stdio {
+    /// Opens all, and starts the logger if there is one; then [`Stdio::is_ready`] has to be waited for.
+    pub fn open(request: &Request<'_>) -> Result<Self> {
+        let mut stdio = Stdio {
+            set: Set::default(),
+            given: None,
+            stdin: None,
+            outputs: Vec::new(),
+            console: None,
+            logger: None,
+        };
+        let owner = Owner { uid: request.io_uid, gid: request.io_gid };
+        let stdin = stdio.open_stdin(request, owner)?;
+        let (stdout, stderr) = (Target::parse(request.stdout)?, Target::parse(request.stderr)?);
+        let [stdout, stderr] = match (stdout, stderr) {
+            // One logger has both, whatever stderr is said to be.
+            (Target::Logger(program), _) | (Target::Null, Target::Logger(program)) => {
+                let (logger, ends) = Logger::start(program, request.id, request.namespace, &mut stdio.set)?;
+                stdio.logger = Some(logger);
+                ends.map(Opened::Other)
+            }
+            (_, Target::Logger(_)) => {
+                return Err(Error::invalid("a logger for stderr alone is not possible: it has both streams"));
+            }
+            (stdout, stderr) => {
+                // A terminal has one output.
+                let stderr = if request.terminal { Target::Null } else { stderr };
+                [open_output(&stdout, owner)?, open_output(&stderr, owner)?]
+            }
+        };
+        stdio.given = Some(if request.terminal {
+            let console = Console::open(stdin, console_output(stdout)?)?;
+            let path = console.socket_path().unwrap_or_default();
+            stdio.console = Some(console);
+            Given::ConsoleSocket(path)
+        } else {
+            let stdin = stdin.map_or_else(file::null, Ok)?;
+            let streams = [stdin, stdio.container_end(stdout)?, stdio.container_end(stderr)?];
+            Given::Streams(streams)
+        });
+        Ok(stdio)
+    }
+
+    /// The reading end: the container's own, or for the relay of a terminal.
+    fn open_stdin(&mut self, request: &Request<'_>, owner: Owner) -> Result<Option<OwnedFd>> {
+        let path = match Target::parse(request.stdin)? {
+            Target::Null => return Ok(None),
+            Target::Path(path) => path,
+            Target::File(_) | Target::Logger(_) => {
+                return Err(Error::invalid(format!("stdin cannot come from {:?}", request.stdin)));
+            }
+        };
+        let found = Found::at(&path)?;
+        let mode = if request.terminal { OFlag::O_RDONLY | OFlag::O_NONBLOCK } else { OFlag::O_RDONLY };
+        if found.is_fifo {
+            // Open for reading and writing while the ends are opened, neither of which waits then.
+            let _both = Fifo::open(&found, owner)?;
+            let reader = found.open(mode)?;
+            self.stdin = Some(found.open(OFlag::O_WRONLY | OFlag::O_NONBLOCK)?);
+            return Ok(Some(reader));
+        }
+        found.open(mode).map(Some)
+    }
+
+    fn container_end(&mut self, opened: Opened) -> Result<OwnedFd> {
+        match opened {
+            Opened::Fifo(fifo, found) => {
+                let end = found.open(OFlag::O_WRONLY)?;
+                self.outputs.push(fifo);
+                Ok(end)
+            }
+            Opened::Other(fd) => Ok(fd),
+        }
+    }
+
+    /// To be waited for until it is readable, then [`Stdio::ready`]. It is there from the first time on
+    /// that there is something to wait for; each call of the others can be that time.
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.set.fd()
+    }
+
+    /// What was waited for has come. An error before [`Stdio::is_ready`] is the answer to the request.
+    pub fn ready(&mut self) -> Result<()> {
+        for source in self.set.ready()? {
+            match (source, &mut self.console, &mut self.logger) {
+                (Source::Console | Source::ConsoleInput | Source::ConsoleOutput, Some(console), _) => {
+                    console.relay(&mut self.set)?;
+                }
+                (Source::Reader, console, _) => {
+                    for fifo in &mut self.outputs {
+                        fifo.opened(&self.set)?;
+                    }
+                    if let Some(console) = console {
+                        console.opened(&self.set)?;
+                    }
+                }
+                (Source::LoggerReady, _, Some(logger)) => logger.told(&self.set)?,
+                (Source::LoggerDeadline, _, Some(logger)) => logger.time_is_up(&self.set)?,
+                (Source::LoggerEnd, _, Some(logger)) => logger.ended(&self.set),
+                // Of a set in which neither is.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The runtime's verb can begin.
+    pub fn is_ready(&self) -> bool {
+        self.logger.as_ref().is_none_or(Logger::is_ready)
+    }
+
+    /// What the runtime gets, once. The descriptors are to be dropped when its verb is done, or nobody
+    /// sees the end of the streams.
+    pub fn take_given(&mut self) -> Option<Given> {
+        self.given.take()
+    }
+
+    /// After the runtime's verb: takes the terminal that it has sent. Nothing to do without one.
+    pub fn attach(&mut self) -> Result<()> {
+        self.console.as_mut().map_or(Ok(()), |console| console.attach(&mut self.set))
+    }
+
+    /// Nothing to do without a terminal, as with the stock shim.
+    pub fn resize(&self, width: u16, height: u16) -> Result<()> {
+        self.console.as_ref().map_or(Ok(()), |console| console.resize(width, height))
+    }
+
+    /// When the client has closed its end too, the input ends; a terminal is hung up then.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The process has ended (others of the container may still write): lets go of what the shim holds,
+    /// so that readers see the end.
+    pub fn process_ended(&mut self) -> Result<()> {
+        self.stdin = None;
+        let mut result = Ok(());
+        for fifo in &mut self.outputs {
+            let released = fifo.release(&mut self.set);
+            result = result.and(released);
+        }
+        let console = self.console.as_mut().map_or(Ok(()), |console| console.process_ended(&mut self.set));
+        result.and(console)
+    }
+
+    /// After [`Stdio::process_ended`]: all that the process wrote is where it goes. Only a terminal's
+    /// bytes can be on the way, as long as their reader does not read.
+    pub fn is_drained(&self) -> bool {
+        self.console.as_ref().is_none_or(Console::is_drained)
+    }
+
+    /// Lets go of all, drained or not; a logger is asked to end.
+    pub fn close(&mut self) -> Result<()> {
+        self.given = None;
+        self.stdin = None;
+        for mut fifo in self.outputs.drain(..) {
+            fifo.close(&self.set);
+        }
+        if let Some(console) = &mut self.console {
+            console.close(&mut self.set);
+        }
+        self.logger.as_mut().map_or(Ok(()), |logger| logger.end(&mut self.set))
+    }
+
+    /// After [`Stdio::close`]: the logger has ended too. (Dropped before that, it is killed.)
+    pub fn is_closed(&self) -> bool {
+        self.logger.as_ref().is_none_or(Logger::has_ended)
+    }
+}
+
+/// An output before it is known who writes to it.
+enum Opened {
+    Fifo(Fifo, Found),
+    Other(OwnedFd),
+}
+
+fn open_output(target: &Target, owner: Owner) -> Result<Opened> {
+    match target {
+        Target::Null | Target::Logger(_) => file::null().map(Opened::Other),
+        Target::File(path) => file::append_to(path).map(Opened::Other),
+        Target::Path(path) => {
+            let found = Found::at(path)?;
+            if found.is_fifo {
+                return Ok(Opened::Fifo(Fifo::open(&found, owner)?, found));
+            }
+            found.open(OFlag::O_WRONLY | OFlag::O_APPEND).map(Opened::Other)
+        }
+    }
+}
+
+fn console_output(opened: Opened) -> Result<Output> {
+    match opened {
+        Opened::Fifo(fifo, _) => Ok(Output::Fifo(fifo)),
+        Opened::Other(fd) => {
+            let failed = |errno: Errno| Error::sys("fcntl", "the terminal's output", errno);
+            let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(failed)?;
+            // It is this end's own: the logger's end is another open file.
+            let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
+            fcntl(&fd, FcntlArg::F_SETFL(flags)).map_err(failed)?;
+            Ok(Output::Other(fd))
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The containerd shim of `tare`: one process and one thread for each pod (`DESIGN.md`).
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+pub mod sys;
+
+pub mod bootstrap;
+pub mod error;
+pub mod events;
+pub mod io;
+pub mod log;
+pub mod mount;
+pub mod oom;
+pub mod options;
+pub mod sha256;
+pub mod stats;
+pub mod wire;
