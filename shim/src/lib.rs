@@ -14,6 +14,8 @@ pub mod oom;
 pub mod options;
 pub mod process;
 pub mod runtime;
+pub mod serve;
+pub mod service;
 pub mod sha256;
 pub mod stats;
 pub mod task;

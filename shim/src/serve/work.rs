@@ -1,0 +1,232 @@
+//! The runtime at work for the containers.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::rc::Rc;
+
+use nix::sys::epoll::EpollFlags;
+use tare::cgroup::{Paths, Place};
+
+use super::{Loop, Memory, Token};
+use crate::error::{Error, Result};
+use crate::log::note;
+use crate::oom::{Cgroup, Watcher};
+use crate::process::Names;
+use crate::runtime::command::External;
+use crate::runtime::linked::Linked;
+use crate::runtime::{Begun, Given, Job, Mount, News, Runtime, Target, Work};
+use crate::stats;
+use crate::task::{JobId, Key, Reply, Verb};
+
+#[derive(Default)]
+pub(super) struct Works {
+    jobs: Vec<Running>,
+    /// Their streams are not ready.
+    waiting: Vec<Waiting>,
+    last: u32,
+}
+
+struct Running {
+    number: u32,
+    /// Who is told; `None`: nobody waits for it.
+    id: Option<JobId>,
+    key: Key,
+    job: Box<dyn Job>,
+}
+
+struct Waiting {
+    id: JobId,
+    key: Key,
+    new: New,
+}
+
+/// A process to make.
+enum New {
+    Init(Vec<Mount>),
+    Exec { spec: Vec<u8>, terminal: bool },
+}
+
+fn runtime(target: &Target) -> &'static dyn Runtime {
+    if target.binary.is_some() { &External } else { &Linked }
+}
+
+impl Loop {
+    pub(super) fn begin(&mut self, id: JobId, key: Key, verb: Verb) {
+        let work = match verb {
+            Verb::Create(create) => {
+                let (names, rootfs) = (create.names, create.rootfs);
+                return self.make(id, key, &names, New::Init(rootfs));
+            }
+            Verb::Exec(exec) => {
+                let (names, spec) = (exec.names, exec.spec);
+                let terminal = names.terminal;
+                return self.make(id, key, &names, New::Exec { spec, terminal });
+            }
+            Verb::Start => Work::Start,
+            Verb::Pause => Work::Pause,
+            Verb::Resume => Work::Resume,
+            Verb::Update(resources) => Work::Update(resources),
+            Verb::Kill { signal, all } => Work::Kill { signal, all },
+            Verb::Delete => Work::Delete,
+        };
+        self.launch(Some(id), key, work);
+    }
+
+    fn make(&mut self, id: JobId, key: Key, names: &Names, new: New) {
+        let opened = match self.tasks.target(&key.id) {
+            Some(target) => self.streams.open(&key, names, &target),
+            None => Ok(()),
+        };
+        match opened {
+            Ok(()) => self.works.waiting.push(Waiting { id, key, new }),
+            Err(error) => self.tasks.done(id, Err(error)),
+        }
+    }
+
+    pub(super) fn begin_those_ready(&mut self) {
+        let mut at = 0;
+        while let Some(waiting) = self.works.waiting.get(at) {
+            let Some(given) = self.streams.take_given(&waiting.key) else {
+                at += 1;
+                continue;
+            };
+            let Waiting { id, key, new } = self.works.waiting.remove(at);
+            match given {
+                Ok(given) => {
+                    let work = work(&key, new, given);
+                    self.launch(Some(id), key, work);
+                }
+                Err(error) => self.tasks.done(id, Err(error)),
+            }
+        }
+    }
+
+    fn launch(&mut self, id: Option<JobId>, key: Key, work: Work) {
+        let Some(target) = self.tasks.target(&key.id) else { return };
+        let begun = runtime(&target).begin(&target, work).and_then(|begun| match begun {
+            Begun::Done => Ok(None),
+            Begun::Job(job) => {
+                self.works.last = self.works.last.wrapping_add(1);
+                self.poll.watch(job.fd(), Token::Work(self.works.last), EpollFlags::EPOLLIN)?;
+                Ok(Some(job))
+            }
+        });
+        match (begun, id) {
+            (Ok(Some(job)), id) => {
+                let number = self.works.last;
+                self.works.jobs.push(Running { number, id, key, job });
+            }
+            (Ok(None), Some(id)) => self.tasks.done(id, Ok(None)),
+            (Err(error), Some(id)) => self.tasks.done(id, Err(error)),
+            (Ok(None), None) => {}
+            (Err(error), None) => note(&format!("{}: {error}", key.id)),
+        }
+    }
+
+    pub(super) fn end_rest(&mut self, id: &Rc<str>) {
+        let key = Key { id: id.clone(), exec_id: String::new() };
+        self.launch(None, key, Work::EndRest);
+    }
+
+    /// The news of one job.
+    pub(super) fn hear(&mut self, number: u32) {
+        while let Some(at) = self.works.jobs.iter().position(|running| running.number == number) {
+            let running = &mut self.works.jobs[at];
+            let (id, news) = (running.id, running.job.news());
+            match (news, id) {
+                (None, _) => return,
+                (Some(News::Born(pid)), Some(id)) => self.tasks.born(id, pid),
+                (Some(News::Born(_)), None) => {}
+                (Some(News::Done(answer)), id) => {
+                    let Running { key, .. } = self.works.jobs.swap_remove(at);
+                    match (id, answer) {
+                        (Some(id), Ok(pid)) => self.finish(id, &key, pid),
+                        (Some(id), Err(error)) => self.tasks.done(id, Err(error)),
+                        (None, Ok(_)) => {}
+                        (None, Err(error)) => note(&format!("{}: {error}", key.id)),
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear_all(&mut self) {
+        let numbers: Vec<u32> = self.works.jobs.iter().map(|running| running.number).collect();
+        numbers.into_iter().for_each(|number| self.hear(number));
+    }
+
+    fn finish(&mut self, id: JobId, key: &Key, pid: Option<i32>) {
+        // Of a verb that has made a process; for all others it is nothing.
+        let attached = if pid.is_some() { self.streams.attach(key) } else { Ok(()) };
+        let Err(error) = attached else {
+            self.tasks.done(id, Ok(pid));
+            return;
+        };
+        // Nobody would ever see what it writes, or end it.
+        if let Some(pid) = pid
+            && let Err(errno) = tare::sys::signal::kill(pid, libc::SIGKILL)
+        {
+            note(&format!("kill {pid}: {errno}"));
+        }
+        if key.exec_id.is_empty() {
+            self.launch(None, key.clone(), Work::Delete);
+        }
+        self.tasks.done(id, Err(error));
+    }
+
+    /// Of an exec; that of the first process goes with the bundle.
+    pub(super) fn remove_pid_file(&self, key: &Key) {
+        let Some(target) = self.tasks.target(&key.id).filter(|_| !key.exec_id.is_empty()) else { return };
+        let file = Path::new(&target.bundle).join(format!("{}.pid", key.exec_id));
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != ErrorKind::NotFound => note(&format!("remove {}: {e}", file.display())),
+            _ => {}
+        }
+    }
+
+    fn cgroup(&self, id: &Rc<str>) -> Result<Paths> {
+        let gone = || Error::NotFound("container not created".into());
+        let target = self.tasks.target(id).ok_or_else(gone)?;
+        runtime(&target).cgroup(&target, self.tasks.init_pid(id).ok_or_else(gone)?)
+    }
+
+    pub(super) fn watch_memory(&mut self, id: Rc<str>) -> Result<()> {
+        let paths = self.cgroup(&id)?;
+        let memory = |place: &&Place| place.controllers.iter().any(|controller| controller == "memory");
+        let cgroup = match (paths.v1.iter().find(memory), &paths.v2) {
+            (Some(v1), _) => Cgroup::V1(v1.folder.clone()),
+            (None, Some(v2)) => Cgroup::V2(v2.folder.clone()),
+            (None, None) => return Ok(()),
+        };
+        let Some(watcher) = Watcher::open(&cgroup)? else { return Ok(()) };
+        self.next_memory = self.next_memory.wrapping_add(1);
+        let number = self.next_memory;
+        self.poll.watch(watcher.as_fd(), Token::Memory(number), EpollFlags::EPOLLIN)?;
+        self.memory.push(Memory { number, id, watcher });
+        Ok(())
+    }
+
+    pub(super) fn pids(&self, id: &Rc<str>) -> Result<Reply> {
+        let pids = self.cgroup(id)?.pids(true).map_err(|cause| Error::Unknown(cause.to_string()))?;
+        let of = |pid: i32| {
+            let number = u32::try_from(pid).unwrap_or(0);
+            (number, self.tasks.exec_id(id, pid).map(str::to_owned))
+        };
+        Ok(Reply::Pids(pids.into_iter().map(of).collect()))
+    }
+
+    pub(super) fn stats(&self, id: &Rc<str>) -> Result<Reply> {
+        let paths = self.cgroup(id)?;
+        let read = paths.stats().map_err(|cause| Error::Unknown(cause.to_string()))?;
+        let version = if paths.v1.is_empty() { stats::Version::V2 } else { stats::Version::V1 };
+        Ok(Reply::Stats(stats::metrics(&read, version)?))
+    }
+}
+
+fn work(key: &Key, new: New, given: Given) -> Work {
+    match new {
+        New::Init(rootfs) => Work::Create { rootfs, given },
+        New::Exec { spec, terminal } => Work::Exec { exec_id: key.exec_id.clone(), spec, terminal, given },
+    }
+}
