@@ -4,6 +4,7 @@
 //! ```text
 //! cargo test -p integration                                   # ours, the release build of this workspace
 //! RUNTIME=/usr/sbin/runc cargo test -p integration            # a peer
+//! SHIM=/usr/bin/containerd-shim-runc-v2 cargo test -p integration --test shim_stories
 //! ```
 //!
 //! Nothing is left on the host: a [`Container`] deletes itself and fails its test if something of it stays, and an
@@ -12,12 +13,15 @@
 mod container;
 pub mod need;
 mod outcome;
+pub mod proto;
 mod rootfs;
 pub mod runtime;
 mod sandbox;
+pub mod shim;
 pub mod small_limit;
 mod sys;
 pub mod terminal;
+pub mod ttrpc;
 
 pub use container::Container;
 pub use outcome::{Outcome, call, eventually};

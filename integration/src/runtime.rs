@@ -30,7 +30,7 @@ pub fn name() -> &'static str {
 }
 
 /// A file below `target/<triple>/`, where the test's own binary lies in `<profile>/deps/`.
-fn built(path: &str) -> PathBuf {
+pub(crate) fn built(path: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     own.ancestors().nth(3).expect("target directory").join(path)
 }

@@ -1,11 +1,14 @@
 //! Where an engine's daemon runs: mount, network and process namespaces that end with the test.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
 /// Dropped, it kills all that runs inside; the kernel then takes the mounts and the network with it, and what is left are the
@@ -63,6 +66,26 @@ impl Sandbox {
     /// A path below the sandbox's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A path inside, as it is reached from outside.
+    pub fn outside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.init))
+    }
+
+    /// A connection to an address of the sandbox's own network.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub fn connect(&self, address: &str) -> TcpStream {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.init)).expect("the network namespace");
+        let address = address.to_owned();
+        // A thread changes its own network namespace only, and a socket stays where it was made.
+        let connecting = std::thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
+            TcpStream::connect(address).expect("connect")
+        });
+        connecting.join().expect("the connection")
     }
 
     /// A command inside, without input.
