@@ -11,6 +11,7 @@
 //! engine's daemon runs in a [`Sandbox`], namespaces that end with the test.
 
 mod container;
+pub mod containerd;
 pub mod need;
 mod outcome;
 pub mod proto;

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
+use crate::containerd::Through;
 use crate::proto::{Fields, Message};
 use crate::ttrpc::{Client, Envelope, Events, Refusal};
 use crate::{Outcome, Sandbox, call, eventually, runtime};
@@ -39,6 +40,17 @@ pub fn path() -> &'static Path {
             )
         })
     })
+}
+
+/// The shim of that kind.
+///
+/// # Panics
+/// When there is none.
+pub(crate) fn path_of(through: Through) -> &'static Path {
+    match through {
+        Through::UnderTest => path(),
+        Through::Stock => Path::new("/usr/bin/containerd-shim-runc-v2"),
+    }
 }
 
 /// Whether the shim under test is containerd's.

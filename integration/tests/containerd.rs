@@ -1,111 +1,37 @@
-//! containerd with its stock shim, the runtime in runc's place (`ctr run --runc-binary`).
+//! containerd through `ctr`: with its stock shim and the runtime in runc's place, and with the shim under test.
+//!
+//! ```text
+//! make test-containerd CONTAINERD=/opt/containerd-2.3/bin/containerd
+//! ```
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 
-use integration::{Outcome, Sandbox, call, eventually, need, runtime};
+use integration::containerd::{Containerd, Through, fresh_id};
+use integration::{Outcome, Sandbox, call, eventually, need, shim};
 
-struct Containerd {
-    sandbox: Sandbox,
-    daemon: Child,
-    rootfs: PathBuf,
-}
-
-impl Containerd {
-    /// A daemon of its own: socket, state and root below the sandbox's directory.
-    fn start() -> Self {
-        let sandbox = Sandbox::new("");
-        let rootfs = sandbox.path("rootfs");
-        integration::busybox(&rootfs);
-        let config = format!(
-            "version = 2\nroot = \"{dir}/lib\"\nstate = \"{dir}/run\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
-             [grpc]\naddress = \"{dir}/containerd.sock\"\n[ttrpc]\naddress = \"{dir}/containerd.sock.ttrpc\"\n",
-            dir = sandbox.dir().display()
-        );
-        std::fs::write(sandbox.path("config.toml"), config).expect("the configuration");
-        let log = std::fs::File::create(sandbox.path("log")).expect("the log");
-        let daemon = sandbox
-            .command("containerd")
-            .arg("--config")
-            .arg(sandbox.path("config.toml"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("containerd");
-        let containerd = Self { sandbox, daemon, rootfs };
-        eventually("containerd answers", || (containerd.ctr(&["version"]).code == 0).then_some(()));
-        containerd
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut ctr = self.sandbox.command("ctr");
-        ctr.arg("--address").arg(self.sandbox.path("containerd.sock")).args(["--namespace", "integration"]);
-        ctr.args(args);
-        ctr
-    }
-
-    fn ctr(&self, args: &[&str]) -> Outcome {
-        call(&mut self.command(args))
-    }
-
-    /// `ctr run` of the root filesystem.
-    fn run_command(&self, options: &[&str], id: &str, args: &[&str]) -> Command {
-        let mut ctr = self.command(&["run", "--runtime", "io.containerd.runc.v2", "--runc-binary"]);
-        ctr.arg(runtime::path()).args(["--cgroup", &format!("{}/{id}", self.sandbox.cgroup)]);
-        // Without an image there is no PATH.
-        ctr.args(["--env", "PATH=/bin"]).args(options).arg("--rootfs").arg(&self.rootfs).arg(id).args(args);
-        ctr
-    }
-
-    #[track_caller]
-    fn run(&self, options: &[&str], args: &[&str]) -> Outcome {
-        let id = fresh_id();
-        call(&mut self.run_command(&[options, &["--rm"]].concat(), &id, args))
-    }
-
-    /// A container that sleeps until it is killed.
-    #[track_caller]
-    fn sleeper(&self) -> String {
-        let id = fresh_id();
-        call(&mut self.run_command(&["--detach"], &id, &["sleep", "1000"])).ok();
-        id
-    }
-
-    /// `RUNNING`, `STOPPED` or nothing.
-    fn status(&self, id: &str) -> String {
-        let tasks = self.ctr(&["task", "list"]).ok().out;
-        let line = tasks.lines().find(|line| line.split_whitespace().next() == Some(id)).unwrap_or_default();
-        line.split_whitespace().nth(2).unwrap_or_default().to_owned()
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.sandbox.path("log")).unwrap_or_default();
-            log.lines().filter(|line| !line.contains("level=info")).for_each(|line| eprintln!("{line}"));
-        }
-        let ended = self.daemon.kill().and_then(|()| self.daemon.wait());
-        assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
-    }
-}
-
-fn fresh_id() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// One daemon for one story; a test that fails shows which.
+/// One daemon for one story and each of the two ways; a test that fails shows which.
 macro_rules! story {
     ($(#[$doc:meta])* fn $name:ident($containerd:ident) $body:block) => {
         $(#[$doc])*
-        #[test]
-        fn $name() {
-            need!(root, program("containerd"), program("ctr"), program("containerd-shim-runc-v2"), program("busybox"));
-            let $containerd = Containerd::start();
-            $body
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn through_the_stock_shim() {
+                play(Through::Stock);
+            }
+
+            #[test]
+            fn through_the_shim_under_test() {
+                play(Through::UnderTest);
+            }
+
+            fn play(through: Through) {
+                need!(root, program("containerd"), program("ctr"), program(shim::STOCK), program("busybox"));
+                let $containerd = Containerd::start(through);
+                $body
+            }
         }
     };
 }
@@ -141,8 +67,9 @@ story! {
         assert_ne!(missing.code, 0);
         assert!(missing.err.contains("no such file or directory"), "{missing:?}");
         let exec_id = fresh_id();
+        // ctr shows nothing of a process that has ended before it was told the terminal's size.
         let mut tty = containerd.command(&["task", "exec", "--tty", "--exec-id", &exec_id, &id]);
-        tty.args(["sh", "-c", "tty; exit 4"]);
+        tty.args(["sh", "-c", "tty; sleep 0.5; exit 4"]);
         let on_tty = on_a_terminal(&containerd.sandbox, &tty);
         assert!(on_tty.out.contains("/dev/pts/") && on_tty.code == 4, "{on_tty:?}");
         assert_eq!(containerd.status(&id), "RUNNING");
@@ -207,21 +134,131 @@ story! {
     fn a_container_outlives_the_daemon(mut_containerd) {
         let mut containerd = mut_containerd;
         let id = containerd.sleeper();
-        containerd.daemon.kill().expect("kill");
-        containerd.daemon.wait().expect("wait");
-        containerd.daemon = containerd
-            .sandbox
-            .command("containerd")
-            .arg("--config")
-            .arg(containerd.sandbox.path("config.toml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("containerd");
-        eventually("containerd answers", || (containerd.ctr(&["version"]).code == 0).then_some(()));
+        containerd.kill();
+        containerd.start_again();
         assert_eq!(containerd.status(&id), "RUNNING");
         let exec = containerd.ctr(&["task", "exec", "--exec-id", "after", &id, "echo", "back"]).ok();
         assert_eq!(exec.out, "back\n");
+    }
+}
+
+story! {
+    /// What it writes while nobody reads, and while containerd is away, is there for the next reader.
+    fn output_is_whole_across_a_restart(mut_containerd) {
+        let mut containerd = mut_containerd;
+        let id = fresh_id();
+        let wait = |gate| format!("while [ ! -e /tmp/{gate} ]; do sleep 0.05; done");
+        // It outlives the restart: containerd deletes a task that it finds stopped.
+        let script = format!("seq 1 1000; {}; seq 1001 2000; {}", wait("go"), wait("end"));
+        let (first, second) = (containerd.sandbox.path("first"), containerd.sandbox.path("second"));
+        let mut ctr = containerd.run_command(&[], &id, &["sh", "-c", &script]);
+        let mut reader = ctr.stdout(std::fs::File::create(&first).expect("a file")).spawn().expect("ctr");
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        eventually("the first half", || read(&first).ends_with("\n1000\n").then_some(()));
+        // ctr would clean up after itself if it could.
+        let children = format!("/proc/{0}/task/{0}/children", reader.id());
+        let inside = std::fs::read_to_string(children).expect("ctr");
+        call(Command::new("kill").arg("-KILL").args(inside.split_whitespace())).ok();
+        reader.wait().expect("wait");
+        containerd.kill();
+        std::fs::write(containerd.rootfs.join("tmp/go"), "").expect("the gate");
+        containerd.start_again();
+        let mut attach = containerd.command(&["task", "attach", &id]);
+        let mut reader = attach.stdout(std::fs::File::create(&second).expect("a file")).spawn().expect("ctr");
+        let said = || read(&first) + &read(&second);
+        eventually("the second half", || said().ends_with("\n2000\n").then_some(()));
+        std::fs::write(containerd.rootfs.join("tmp/end"), "").expect("the gate");
+        reader.wait().expect("wait");
+        let wanted: String = (1..=2000).map(|line| format!("{line}\n")).collect();
+        assert_eq!(said(), wanted);
+        eventually("the task has stopped", || ["STOPPED", ""].contains(&containerd.status(&id).as_str()).then_some(()));
+    }
+}
+
+story! {
+    fn a_container_is_paused_and_resumed(containerd) {
+        let id = containerd.sleeper();
+        containerd.ctr(&["task", "pause", &id]).ok();
+        assert_eq!(containerd.status(&id), "PAUSED");
+        containerd.ctr(&["task", "resume", &id]).ok();
+        assert_eq!(containerd.status(&id), "RUNNING");
+    }
+}
+
+story! {
+    fn events_come_in_order(containerd) {
+        let heard = containerd.sandbox.path("events");
+        let mut events = containerd.command(&["events"]);
+        let mut ears = events.stdout(std::fs::File::create(&heard).expect("a file")).spawn().expect("ctr");
+        let topics = || -> Vec<String> {
+            let text = std::fs::read_to_string(&heard).unwrap_or_default();
+            let topic = |line: &str| line.split_whitespace().find(|word| word.starts_with("/tasks/")).map(str::to_owned);
+            text.lines().filter_map(topic).collect()
+        };
+        // Until events are heard: an event that nobody hears is not kept.
+        eventually("events are heard", || {
+            containerd.run(&[], &["true"]).ok();
+            topics().contains(&"/tasks/delete".to_owned()).then_some(())
+        });
+        let before = topics().len();
+        let id = containerd.sleeper();
+        containerd.ctr(&["task", "exec", "--exec-id", "e", &id, "true"]).ok();
+        containerd.ctr(&["task", "pause", &id]).ok();
+        containerd.ctr(&["task", "resume", &id]).ok();
+        containerd.ctr(&["task", "kill", "--signal", "SIGKILL", &id]).ok();
+        eventually("the task has stopped", || (containerd.status(&id) == "STOPPED").then_some(()));
+        containerd.ctr(&["task", "rm", &id]).ok();
+        let wanted = ["create", "start", "exec-added", "exec-started", "exit", "paused", "resumed", "exit", "delete"];
+        let wanted: Vec<_> = wanted.iter().map(|name| format!("/tasks/{name}")).collect();
+        eventually("all events", || (topics().len() >= before + wanted.len()).then_some(()));
+        ears.kill().and_then(|()| ears.wait()).expect("kill");
+        assert_eq!(topics()[before..], wanted);
+    }
+}
+
+story! {
+    fn metrics_name_the_limits(containerd) {
+        let id = fresh_id();
+        let limit = ["--detach", "--memory-limit", "67108864"];
+        call(&mut containerd.run_command(&limit, &id, &["sleep", "1000"])).ok();
+        let metrics = containerd.ctr(&["task", "metrics", "--format", "json", &id]).ok().out;
+        // Of both versions: memory.usage.limit, or memory.usage_limit.
+        assert!(metrics.contains("67108864"), "{metrics}");
+        let first_words: BTreeSet<_> = metrics.split(['"', ':', '{', ',']).collect();
+        for word in ["cpu", "memory", "pids"] {
+            assert!(first_words.contains(word), "{word} in {metrics}");
+        }
+    }
+}
+
+story! {
+    /// containerd hears that the connection is gone, and calls the shim's `delete`.
+    fn a_shim_that_was_killed_is_cleaned_up(containerd) {
+        let id = containerd.sleeper();
+        let shims = containerd.shims();
+        assert_eq!(shims.len(), 1, "{shims:?}");
+        assert_eq!(shims[0].1, id);
+        let children = format!("/proc/{0}/task/{0}/children", shims[0].0);
+        let processes = std::fs::read_to_string(children).unwrap_or_default();
+        call(Command::new("kill").args(["-KILL", &shims[0].0.to_string()])).ok();
+        eventually("the task is gone or stopped", || (containerd.status(&id) != "RUNNING").then_some(()));
+        for pid in processes.split_whitespace() {
+            let stat = format!("/proc/{pid}/stat");
+            // Of several threads the list may name some other than the container's, which have ended too.
+            eventually("its processes are gone", || {
+                let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+                (stat.is_empty() || stat.contains(") Z ")).then_some(())
+            });
+        }
+        eventually("the task is deleted", || {
+            containerd.ctr(&["task", "rm", "--force", &id]);
+            containerd.status(&id).is_empty().then_some(())
+        });
+        containerd.ctr(&["container", "rm", &id]).ok();
+        let mounts = call(containerd.sandbox.command("cat").arg("/proc/self/mountinfo")).ok().out;
+        assert!(!mounts.contains(&format!("/{id}/")), "{mounts}");
+        // And the id is free.
+        call(&mut containerd.run_command(&["--rm"], &id, &["true"])).ok();
     }
 }
 
