@@ -12,6 +12,7 @@
 
 mod container;
 pub mod containerd;
+pub mod grpc;
 pub mod need;
 mod outcome;
 pub mod proto;
@@ -23,6 +24,7 @@ pub mod small_limit;
 mod sys;
 pub mod terminal;
 pub mod ttrpc;
+pub mod websocket;
 
 pub use container::Container;
 pub use outcome::{Outcome, call, eventually};
