@@ -3,13 +3,15 @@
 # volumes, networks, run, exec, attach, logs, limits - through a real dockerd whose containers are
 # started by a chosen runtime.
 #
-#   docker_commands.sh --runtime PATH [--shim NAME] [--hide-cgroup2] [--only REGEX]
-#                      [--list] [--keep] [--cache DIR] [--work DIR]
+#   docker_commands.sh --runtime PATH [--shim NAME|PATH] [--hide-cgroup2] [--only REGEX]
+#                      [--engines DIR] [--list] [--keep] [--cache DIR] [--work DIR]
 #
 #   --runtime PATH   runc-compatible binary, becomes dockerd's default runtime "alt"
-#   --shim NAME      containerd-shim-NAME-v2 (looked up on PATH) in place of
+#   --shim NAME      containerd-shim-NAME-v2 (looked up on PATH), or the program PATH, in place of
 #                    containerd-shim-runc-v2.  Docker 20.10 knows no shim by name, so the
 #                    binary is put first on dockerd's PATH under the name that containerd looks for.
+#   --engines DIR    Docker, containerd and all other programs from another Debian's root file
+#                    system (integration/engines.sh); its registry and client come from there too
 #   --hide-cgroup2   hide /sys/fs/cgroup/unified in the private mount namespace
 #                    (crun 1.8.1 refuses a host with both cgroup versions)
 #   --only REGEX     run only the cases whose name matches
@@ -32,7 +34,7 @@
 set -u
 SELF=$(readlink -f "$0")
 if [ -z "${CMD_INNER:-}" ]; then   # the inner instance gets all of these by environment
-RUNTIME='' SHIM='' HIDE=0 ONLY=. KEEP=0 LIST=0 WORK=''
+RUNTIME='' SHIM='' ENGINES='' HIDE=0 ONLY=. KEEP=0 LIST=0 WORK=''
 CACHE=/var/tmp/docker-commands-cache
 DOCKER=/usr/bin/docker            # Debian's client, not another one found on PATH
 PY=/usr/bin/python3
@@ -40,6 +42,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --runtime) RUNTIME=$2; shift 2;;
     --shim) SHIM=$2; shift 2;;
+    --engines) ENGINES=$2; shift 2;;
     --hide-cgroup2) HIDE=1; shift;;
     --only) ONLY=$2; shift 2;;
     --cache) CACHE=$2; shift 2;;
@@ -53,7 +56,9 @@ fi
 
 # ---------------------------------------------------------------- outer part ----
 if [ "${LIST:-0}" = 1 ]; then
-  sed -nE 's/^t_([a-z0-9_]+)\(\) *\{ *(# *(.*))?/\1\t\3/p' "$SELF"; exit 0
+  sed -nE 's/^t_([a-z0-9_]+)\(\) *\{ *(# *(.*))?/\1\t\3/p' "$SELF" |
+    awk -F '\t' -v only="$ONLY" '$1 ~ only'
+  exit 0
 fi
 
 make_cache() {   # a Debian root file system and the .debs of nginx; needs apt, once
@@ -83,7 +88,8 @@ if [ -z "${CMD_INNER:-}" ]; then
   [ "$(id -u)" = 0 ] || { echo "must be root" >&2; exit 2; }
   [ -n "$RUNTIME" ] || { echo "--runtime PATH is needed" >&2; exit 2; }
   RUNTIME=$(readlink -f "$(command -v "$RUNTIME")") || { echo "no such runtime" >&2; exit 2; }
-  SHIMBIN=$(command -v "containerd-shim-${SHIM:-runc}-v2") || { echo "no containerd-shim-${SHIM:-runc}-v2 on PATH" >&2; exit 2; }
+  case $SHIM in */*) ;; *) SHIM=containerd-shim-${SHIM:-runc}-v2;; esac
+  SHIMBIN=$(readlink -f "$(command -v "$SHIM")") || { echo "no such shim: $SHIM" >&2; exit 2; }
   for t in dockerd "$DOCKER" docker-registry busybox mmdebstrap curl "$PY" ip iptables unshare setpriv; do
     command -v "$t" >/dev/null || { echo "missing: $t" >&2; exit 2; }
   done
@@ -92,7 +98,7 @@ if [ -z "${CMD_INNER:-}" ]; then
   chmod 755 "$WORK"
   CGP=/dockercmd-$$
   OPTC=$(test -e /opt/containerd; echo $?)       # containerd makes /opt/containerd
-  export CMD_INNER=1 RUNTIME SHIM SHIMBIN HIDE ONLY KEEP CACHE WORK CGP DOCKER PY
+  export CMD_INNER=1 RUNTIME SHIM SHIMBIN ENGINES HIDE ONLY KEEP CACHE WORK CGP DOCKER PY
   unshare --net --mount --pid --fork --kill-child --mount-proc bash "$SELF" &
   child=$!
   trap 'kill -KILL $child 2>/dev/null' INT TERM HUP   # unshare ignores TERM; --kill-child ends the rest
@@ -116,6 +122,7 @@ export HOME=$WORK/home DOCKER_HOST=unix://$WORK/docker.sock DOCKER_BUILDKIT=0
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=xterm LC_ALL=C.UTF-8
 unset DOCKER_CONTEXT DOCKER_CONFIG http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 mkdir -p "$HOME" "$WORK"/{log,www,bin,hub,exec,data,tmp}
+[ -z "$ENGINES" ] || mount --rbind "$ENGINES/usr" /usr || exit 2
 for m in /run /etc/docker; do mount -t tmpfs -o mode=755 tmpfs $m; done
 [ "$HIDE" = 1 ] && [ -d /sys/fs/cgroup/unified ] && mount -t tmpfs -o size=16m,mode=755 tmpfs /sys/fs/cgroup/unified
 
@@ -242,7 +249,8 @@ E
   # Debian's docker-registry: 5000 stands in for Docker Hub (as its mirror), 5001 wants a password
   printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}\nhttp: {addr: "127.0.0.1:5000"}\n' "$WORK/hub" > "$WORK/hub.yml"
   printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:5001"}\nauth: {htpasswd: {realm: test, path: %s}}\n' "$WORK/priv" "$WORK/htpasswd" > "$WORK/priv.yml"
-  $PY -W ignore -c 'import crypt; print("beginman:" + crypt.crypt("s3cret", crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))' > "$WORK/htpasswd"
+  # bcrypt of "s3cret": newer Pythons have no crypt
+  echo 'beginman:$2b$04$muohqCZmbKzehMY6TOuBZ.tlRaKwWf9BOYO8kp1g5yJWRbTaVciYC' > "$WORK/htpasswd"
   docker-registry serve "$WORK/hub.yml" > "$WORK/log/srv.hub" 2>&1 &
   docker-registry serve "$WORK/priv.yml" > "$WORK/log/srv.priv" 2>&1 &
   start_dockerd || return 1
@@ -342,8 +350,9 @@ t_runtime_is_used() {               # the stand-in really starts the containers,
   eq "$(docker inspect -f '{{.HostConfig.Runtime}}' $id)" alt
   o=$(cat "$WORK/exec/containerd/daemon/io.containerd.runtime.v2.task/moby/$id/options.json")
   has "$o" "\"$RUNTIME\""
-  o=$(for p in /proc/[0-9]*; do tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q "containerd-shim.*$id" && readlink $p/exe; done; true)
-  eq "$(echo "$o" | head -1)" "$(readlink -f "$SHIMBIN")" "shim"
+  o=$(for p in /proc/[0-9]*; do tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q "containerd-shim.*$id" && stat -L -c %d:%i $p/exe; done; true)
+  # A shim that has sealed its program shows no path, and the same file all the same.
+  eq "$(echo "$o" | head -1)" "$(stat -L -c %d:%i "$SHIMBIN")" "shim"
 }
 t_run_echo() {                      # docker run ubuntu:18.04 /bin/echo 'Hello world'
   eq "$(docker run --rm ubuntu:18.04 /bin/echo 'Hello world')" "Hello world"

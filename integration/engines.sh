@@ -1,0 +1,21 @@
+#!/bin/bash
+# The engines of another Debian: a root filesystem made by mmdebstrap, once, under .cache/. Tests lay its /usr over
+# this machine's in namespaces of their own (ENGINES=DIR, docker_commands.sh --engines DIR).
+#
+#   integration/engines.sh trixie|sid      prints the directory
+set -euo pipefail
+cd "$(dirname "$0")/.."
+suite=${1:?a suite of Debian}
+root=$PWD/.cache/engines-$suite
+packages=containerd,docker.io,docker-cli,docker-registry,runc,crun,iptables,iproute2,ca-certificates
+packages+=,busybox-static,curl,python3-minimal,procps,bsdutils,util-linux,git
+if [ ! -d "$root" ]; then
+  mkdir -p .cache
+  new=$(mktemp -d .cache/engines.XXXXXX)
+  trap 'rm -rf --one-file-system "$new"' EXIT
+  mmdebstrap --quiet --variant=apt --include="$packages" \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$new/root" >&2
+  mv "$new/root" "$root"
+fi
+echo "$root"
