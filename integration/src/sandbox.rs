@@ -88,6 +88,14 @@ impl Sandbox {
         connecting.join().expect("the connection")
     }
 
+    /// The cgroups below [`Sandbox::cgroup`].
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let children = |tree: &Path| std::fs::read_dir(tree).into_iter().flatten().flatten();
+        let all = trees(&self.cgroup)
+            .flat_map(|tree| children(&tree).map(|entry| entry.path()).collect::<Vec<_>>());
+        all.filter(|path| path.is_dir()).collect()
+    }
+
     /// A command inside, without input.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
@@ -118,10 +126,15 @@ impl Drop for Sandbox {
 
 /// Removes the trees of that name in every hierarchy; answers what could not be removed yet.
 fn remove_cgroups(name: &str) -> Vec<PathBuf> {
+    trees(name).filter(|tree| remove_tree(tree).is_err()).collect()
+}
+
+/// The cgroups of that name, in every hierarchy.
+fn trees(name: &str) -> impl Iterator<Item = PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
     let trees = std::iter::once(top.to_owned()).chain(hierarchies).map(|dir| dir.join(&name[1..]));
-    trees.filter(|tree| tree.is_dir() && remove_tree(tree).is_err()).collect()
+    trees.filter(|tree| tree.is_dir())
 }
 
 /// A cgroup is removed by rmdir(2), its files go with it.

@@ -77,6 +77,31 @@ pub struct Stage {
     names: Mutex<BTreeMap<u64, String>>,
 }
 
+/// Of one process, in kB.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Its share of all that it has mapped.
+    pub pss: u64,
+    /// What it alone has and has written to.
+    pub private_dirty: u64,
+}
+
+impl Memory {
+    /// From `/proc/PID/smaps_rollup`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn read(rollup: &Path) -> Self {
+        let text =
+            std::fs::read_to_string(rollup).unwrap_or_else(|error| panic!("{}: {error}", rollup.display()));
+        let of = |name: &str| {
+            let rest = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+            rest.trim().trim_end_matches(" kB").parse().expect("a number")
+        };
+        Self { pss: of("Pss:"), private_dirty: of("Private_Dirty:") }
+    }
+}
+
 /// What containerd lays out for one container.
 #[derive(Debug)]
 pub struct Bundle {
@@ -317,6 +342,12 @@ impl Stage {
                 Some((pid.parse().ok()?, parent, state, name.to_owned()))
             })
             .collect()
+    }
+
+    /// # Panics
+    /// When there is no such process.
+    pub fn memory(&self, pid: u64) -> Memory {
+        Memory::read(&self.sandbox.outside(&format!("/proc/{pid}/smaps_rollup")))
     }
 
     /// The pids of the serving shims.
