@@ -37,7 +37,24 @@ const PRIORITY: u8 = 0x20;
 /// When the connection cannot be made or breaks, or its bytes are no HTTP/2.
 #[track_caller]
 pub fn call(socket: &Path, method: &str, request: &Message) -> Result<Fields, Refusal> {
-    match exchange(socket, method, request) {
+    call_with(&[], socket, method, request)
+}
+
+/// As [`call`], with further headers.
+///
+/// # Errors
+/// The status, when it is not OK.
+///
+/// # Panics
+/// As [`call`] does.
+#[track_caller]
+pub fn call_with(
+    more: &[(&str, &str)],
+    socket: &Path,
+    method: &str,
+    request: &Message,
+) -> Result<Fields, Refusal> {
+    match exchange(more, socket, method, request) {
         Ok((headers, body)) => {
             let header =
                 |name: &str| headers.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value);
@@ -57,7 +74,12 @@ pub fn call(socket: &Path, method: &str, request: &Message) -> Result<Fields, Re
 
 type Headers = Vec<(String, String)>;
 
-fn exchange(socket: &Path, method: &str, request: &Message) -> io::Result<(Headers, Vec<u8>)> {
+fn exchange(
+    more: &[(&str, &str)],
+    socket: &Path,
+    method: &str,
+    request: &Message,
+) -> io::Result<(Headers, Vec<u8>)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
@@ -67,14 +89,15 @@ fn exchange(socket: &Path, method: &str, request: &Message) -> io::Result<(Heade
     frame(&mut stream, SETTINGS, 0, 0, &settings)?;
     frame(&mut stream, WINDOW_UPDATE, 0, 0, &(i32::MAX - 65_535).to_be_bytes())?;
     let mut headers = Vec::new();
-    for (name, value) in [
+    let always = [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", method),
         (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
-    ] {
+    ];
+    for (name, value) in always.iter().chain(more) {
         // A literal that is not kept, with its name.
         headers.push(0);
         string(&mut headers, name);

@@ -34,8 +34,12 @@ impl Sandbox {
             "set -e; mount -t tmpfs -o mode=755 tmpfs /run; ip link set lo up; {setup}
              echo ready; exec sleep infinity"
         );
-        let mut unshare = Command::new("unshare")
+        // However the test's process ends, by a signal or a panic that aborts, the kernel ends the sandbox.
+        let mut unshare = Command::new("setpriv")
             .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
                 "--mount",
                 "--net",
                 "--pid",

@@ -73,6 +73,10 @@ pub struct Stage {
     pub sandbox: Sandbox,
     pub events: Events,
     pub shim: PathBuf,
+    /// The runtime that the shim is told to call, if any.
+    pub binary: Option<PathBuf>,
+    /// Where the shims are put before they begin: directories of cgroups.
+    pub cgroups: Vec<PathBuf>,
     /// By pid, for the events: `init`, or an exec's id.
     names: Mutex<BTreeMap<u64, String>>,
 }
@@ -127,7 +131,9 @@ impl Stage {
         let sandbox = Sandbox::new("");
         crate::busybox(&sandbox.path("rootfs"));
         let events = Events::serve(&sandbox.path("containerd.sock.ttrpc"));
-        Self { sandbox, events, shim: shim.to_owned(), names: Mutex::default() }
+        // The stock shim runs the runtime under test, ours its own.
+        let binary = is_stock(shim).then(|| runtime::path().to_owned());
+        Self { sandbox, events, shim: shim.to_owned(), binary, cgroups: Vec::new(), names: Mutex::default() }
     }
 
     /// A bundle whose container runs `args` in busybox; `edit` changes its configuration.
@@ -156,7 +162,9 @@ impl Stage {
     pub fn command(&self, bundle: &Bundle, words: &[&str]) -> Command {
         let mut command = self.sandbox.command("sh");
         // The shell stays, as containerd would: a shim asks for its parent's oom_score_adj.
-        command.args(["-c", "cd \"$0\" && \"$@\"; exit $?"]).arg(&bundle.dir).arg(&self.shim);
+        let joined = self.cgroups.iter().map(|dir| format!("echo 0 > '{}/cgroup.procs' && ", dir.display()));
+        let script = joined.collect::<String>() + "cd \"$0\" && \"$@\"; exit $?";
+        command.args(["-c", &script]).arg(&bundle.dir).arg(&self.shim);
         command.args(["-namespace", NAMESPACE, "-address"]).arg(self.sandbox.path("containerd.sock"));
         command.args(["-publish-binary", "/usr/bin/containerd"]).args(words);
         command.env("TTRPC_ADDRESS", self.sandbox.path("containerd.sock.ttrpc"));
@@ -224,11 +232,10 @@ impl Stage {
         Task { stage: self, bundle, stdio, socket, service: TASK_V2 }
     }
 
-    /// What containerd hands `Create`. The stock shim runs the runtime under test, ours its own unless told.
+    /// What containerd hands `Create`.
     pub fn options(&self) -> Message {
-        let binary =
-            if is_stock(&self.shim) { runtime::path().to_string_lossy().into_owned() } else { String::new() };
-        Message::new().bytes(6, binary)
+        let binary = self.binary.as_ref().map(|path| path.to_string_lossy().into_owned());
+        Message::new().bytes(6, binary.unwrap_or_default())
     }
 
     /// The events so far, one line each: the topic and the fields, with names in place of pids.
@@ -360,7 +367,10 @@ impl Stage {
                 && words.any(|word| word == b"-namespace")
         };
         let running = self.processes().into_iter().filter(|(.., state, _)| *state != 'Z');
-        running.map(|(pid, ..)| pid).filter(|pid| is_shim(*pid)).collect()
+        let alike: Vec<_> = running.filter(|(pid, ..)| is_shim(*pid)).collect();
+        // A child of one is a copy that has not become its container's program yet.
+        let is_child = |parent| alike.iter().any(|(pid, ..)| *pid == parent);
+        alike.iter().filter(|(_, parent, ..)| !is_child(*parent)).map(|(pid, ..)| *pid).collect()
     }
 }
 
