@@ -9,7 +9,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # Another runtime for the tests and the benchmark: make test-containerd RUNTIME=/usr/sbin/runc
 RUNTIME ?=
-export RUNTIME
+# As well another shim, another containerd: make test-containerd CONTAINERD=/opt/containerd/bin/containerd
+SHIM ?=
+CONTAINERD ?=
+export RUNTIME SHIM CONTAINERD
 
 suites := integration/suites.sh
 has := integration/install.sh
@@ -21,9 +24,9 @@ demo: ## build, run a container, show what the host and the container see side b
 	@cargo run --quiet -p integration --bin demo -- "$$($(suites) runtime)"
 
 .PHONY: build
-build: ## the release binary, static: target/<triple>/release/tare
+build: ## the release binaries, static: target/<triple>/release/{tare,containerd-shim-tare-v2}
 	@$(has) build
-	@cargo build --release -p tare
+	@cargo build --release -p tare -p containerd-shim-tare-v2
 
 .PHONY: check
 check: ## formatting, lints, layers, dependencies, scripts, and what is linked into the binary
@@ -51,9 +54,19 @@ test-integration: ## containerd, Docker, Podman, a Debian system, leaks (RUNTIME
 	@$(suites) integration
 
 .PHONY: test-containerd
-test-containerd: ## of those, containerd alone
+test-containerd: ## of those, containerd and its CRI alone (CONTAINERD=PATH for another one, SHIM=PATH)
 	@$(has) engines
 	@$(suites) containerd
+
+.PHONY: test-docker-shim
+test-docker-shim: ## all of Docker's commands through the shim, of which `test` plays a third
+	@$(has) engines
+	@$(suites) docker-shim
+
+.PHONY: test-engines-new
+test-engines-new: ## containerd and Docker of a newer Debian (SUITE=trixie), in a root made once under .cache/
+	@$(has) engines
+	@$(suites) engines-new
 
 .PHONY: test-peers
 test-peers: ## the specification's tests on runc and crun, here and on v2: the tests must be true of them too
@@ -72,8 +85,9 @@ bench: ## each operation against runc, crun and the bare syscalls, interleaved (
 	@$(suites) bench
 
 .PHONY: install
-install: build ## into $(DESTDIR)$(PREFIX)/sbin
+install: build ## into $(DESTDIR)$(PREFIX)/sbin, and the shim into bin beside it
 	install -D -m 755 "$$($(suites) built)" "$(DESTDIR)$(PREFIX)/sbin/tare"
+	install -D -m 755 "$$($(suites) shim)" "$(DESTDIR)$(PREFIX)/bin/containerd-shim-tare-v2"
 
 .PHONY: help
 help: ## these lines

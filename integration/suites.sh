@@ -2,10 +2,11 @@
 # Runs the suites and counts: every suite's seconds, and at the end one line
 # "N passed, N failed, N skipped". Ends with 1 if anything failed.
 #
-#   integration/suites.sh quick|check|test|v2|integration|containerd|peers|bench|soak
-#   integration/suites.sh runtime|built      the path of the runtime under test / of our build
+#   integration/suites.sh quick|check|test|v2|integration|containerd|docker-shim|engines-new|peers|bench|soak
+#   integration/suites.sh runtime|built|shim     the path of the runtime under test / of our builds
 #
-# RUNTIME             another runtime for `integration`, `containerd`; the default is our release build
+# RUNTIME, SHIM       another runtime or shim for `integration`, `containerd`; the default is our release build
+# CONTAINERD, ENGINES another containerd, or the root of another Debian with engines (integration/engines.sh)
 # CI=true             a skip fails, unless EXPECTED_SKIPS, a list with commas, names it; in a virtual
 #                     machine EXPECTED_SKIPS_UML or EXPECTED_SKIPS_QEMU does
 set -uo pipefail
@@ -16,11 +17,13 @@ cd "$(dirname "$0")/.." || exit 1
 export CARGO_TERM_COLOR=never # the counting reads the output
 PATH=$PWD/.cache/bin:$PATH:/usr/sbin:/sbin
 max_bytes=2500000
+max_shim_bytes=3000000
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 built=$target/$triple/release/tare
 guarded=$target/$triple/guard/tare
+built_shim=$target/$triple/release/containerd-shim-tare-v2
 runtime=${RUNTIME:-$built}
 logs=$target/suites
 
@@ -118,19 +121,19 @@ scripts() {
 # host at run time (getpwnam, getgrnam, getaddrinfo), which a static program must not do. The
 # binary is stripped; each of them brings the path of its configuration along, and that the path
 # shows is proved on a program that calls one.
-binary() {
+binary() { # FILE BYTES
   local size nss=/etc/nsswitch.conf control=$logs/nss-control
-  size=$(stat -c %s "$built") || return 1
-  echo "$built: $size bytes"
-  [ "$size" -le $max_bytes ] || { echo "more than $max_bytes bytes"; return 1; }
-  if readelf -lW "$built" | grep -E 'INTERP|DYNAMIC'; then
+  size=$(stat -c %s "$1") || return 1
+  echo "$1: $size bytes"
+  [ "$size" -le "$2" ] || { echo "more than $2 bytes"; return 1; }
+  if readelf -lW "$1" | grep -E 'INTERP|DYNAMIC'; then
     echo "not static"
     return 1
   fi
   printf '#include <pwd.h>\nint main(void) { return getpwnam("root") == 0; }\n' |
     gcc -static -x c - -o "$control" 2> /dev/null || return 1
   grep -qaF $nss "$control" || { echo "the control does not show $nss"; return 1; }
-  if grep -qaF $nss "$built"; then
+  if grep -qaF $nss "$1"; then
     echo "getpwnam, getgrnam, getaddrinfo or another function of NSS is linked (it reads $nss)"
     return 1
   fi
@@ -217,7 +220,7 @@ v2() {
 # --- groups of suites
 
 # Nothing is judged by an older binary when the build fails.
-build() { suite build cargo build --release -p tare || { finish; exit 1; }; }
+build() { suite build cargo build --release -p tare -p containerd-shim-tare-v2 || { finish; exit 1; }; }
 
 check() {
   suite format cargo fmt --all --check
@@ -226,7 +229,8 @@ check() {
   suite dependencies dependencies
   suite advisories advisories
   suite scripts scripts
-  suite binary binary
+  suite binary binary "$built" $max_bytes
+  suite binary-shim binary "$built_shim" $max_shim_bytes
 }
 
 spec() { RUNTIME=$1 cargo test -p spec-tests --no-fail-fast "${@:2}"; }
@@ -247,8 +251,20 @@ on_crun() {
   RUNTIME=$(command -v crun) "${view[@]}" cargo test -p spec-tests --no-fail-fast
 }
 
+# Where Debian's containerd is there; crun wants one version of cgroups.
+bench_shim() {
+  command -v containerd > /dev/null || return 0
+  local view=()
+  [ ! -d /sys/fs/cgroup/unified ] || view=(integration/v1-view.sh)
+  cargo build --quiet --release -p containerd-shim-tare-v2 &&
+    cargo build --quiet -p integration --bin bench-shim &&
+    SHIM=${SHIM:-$built_shim} "${view[@]}" "$target/$triple/debug/bench-shim" --rounds "${ROUNDS:-100}" \
+      --idle "$stage/idle" "$(command -v runc)" "$(command -v crun)"
+}
+
 [ "${1:-}" = runtime ] && { echo "$runtime"; exit; }
 [ "${1:-}" = built ] && { echo "$built"; exit; }
+[ "${1:-}" = shim ] && { echo "$built_shim"; exit; }
 rm -rf "$logs"
 mkdir -p "$logs"
 stage=$(mktemp -d)
@@ -285,7 +301,19 @@ case ${1:-} in
     ;;
   containerd)
     [ -n "${RUNTIME:-}" ] || build
-    suite containerd engines --test containerd
+    suite containerd engines --test containerd --test cri
+    ;;
+  docker-shim)
+    [ -n "${RUNTIME:-}" ] || build
+    export DOCKER_CASES=${DOCKER_CASES:-.}
+    suite docker-shim engines --test docker with_the_shim
+    ;;
+  engines-new)
+    [ -n "${RUNTIME:-}" ] || build
+    ENGINES=$(integration/engines.sh "${SUITE:-trixie}") || exit 1
+    export ENGINES
+    suite "containerd-${SUITE:-trixie}" engines --test containerd --test cri
+    suite "docker-${SUITE:-trixie}" engines --test docker with_the_shim
     ;;
   peers)
     suite spec-runc spec "$(command -v runc)"
@@ -300,6 +328,7 @@ case ${1:-} in
     build
     export SOAK=${SOAK:-1000}
     suite soak engines --test soak
+    suite soak-shim engines --test shim_soak
     suite v2-stage stage && suite soak-uml in_vm "$stage/bin/tare" uml --seconds 900 -- integration/deps/soak
     ;;
   bench)
@@ -311,7 +340,7 @@ case ${1:-} in
     (
       [ "$(stat -fc %T /dev/shm)" != tmpfs ] || export TMPDIR=/dev/shm
       "$stage/bench" "${options[@]}" --listed 500 "$runtime" "$(command -v crun)" "$(command -v runc)"
-    ) && integration/vm/run.sh --vm uml --share "$stage" --seconds 1200 -- "$stage/bench" "${options[@]}" \
+    ) && bench_shim && integration/vm/run.sh --vm uml --share "$stage" --seconds 1200 -- "$stage/bench" "${options[@]}" \
       --machine "User Mode Linux: read the ratios" "$stage/tare" /usr/bin/crun /usr/sbin/runc
     exit
     ;;

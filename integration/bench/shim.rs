@@ -67,7 +67,7 @@ impl Candidate {
     fn new(shim: &Path, binary: Option<PathBuf>) -> Self {
         let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name =
-            binary.as_ref().map_or_else(|| name_of(&shim), |binary| format!("stock, {}", name_of(binary)));
+            binary.as_ref().map_or_else(|| name_of(shim), |binary| format!("stock, {}", name_of(binary)));
         let name = name.replace("containerd-shim-", "");
         let (starts, execs) = (Vec::new(), Vec::new());
         let shim = shim.to_owned();
