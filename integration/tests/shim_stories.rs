@@ -327,15 +327,12 @@ fn little_memory(config: &mut Value) {
 story! {
     fn words_about_what_is_not_there(stage) {
         let task = stage.created(stage.bundle("c", &["true"], plain), Streams::default());
-        let early = task.delete("").map(|_| ());
-        // A container that was created and not started may go.
-        assert!(early.is_ok() || early.as_ref().is_err_and(|refused| refused.code == code::FAILED_PRECONDITION), "{early:?}");
         let unknown = task.call("State", &Message::new().bytes(1, "other")).expect_err("no such container");
         assert_eq!((unknown.code, unknown.message.contains("not found")), (code::NOT_FOUND, true), "{unknown:?}");
         let unimplemented = task.call("NoSuchMethod", &Message::new()).expect_err("no such method");
         assert_eq!(unimplemented.code, code::UNIMPLEMENTED, "{unimplemented:?}");
     }
-    tells stage.told().iter().map(String::as_str).collect::<Vec<_>>()
+    tells ["create c pid=init"]
 }
 
 story! {
@@ -360,25 +357,34 @@ story! {
     ]
 }
 
-story! {
-    /// The children of children whose parents have ended become the shim's, when the container has no first process of
-    /// its own to take them.
-    fn ten_thousand_orphans_leave_no_zombie(stage) {
-        // That of containerd 1.6 has not found the end of ten thousand after a minute.
-        let count = if shim::is_stock(&stage.shim) { 500 } else { 10_000 };
-        let script = &format!("i=0; while [ $i -lt {count} ]; do (: & ); i=$((i+1)); done; exit 5");
-        let bundle = stage.bundle("c", &["sh", "-c", script], without_pid_namespace);
-        let task = stage.created(bundle, Streams::default());
-        task.start("").expect("start");
-        assert_eq!(task.wait(""), 5);
-        let shim = stage.shims();
-        eventually("every orphan was waited for", || {
-            let zombies = stage.processes().into_iter().filter(|(_, parent, state, _)| *state == 'Z' && shim.contains(parent));
-            (zombies.count() == 0).then_some(())
-        });
-        to_the_end(&task, 5);
+/// The children of children whose parents have ended become the shim's, when the container has no first process of its
+/// own to take them. That of containerd 1.6 now and then never finds the container's end among them.
+#[test]
+fn ten_thousand_orphans_leave_no_zombie() {
+    need!(root, program("busybox"));
+    if shim::is_stock(shim::path()) {
+        integration::need::skip("another shim", "containerd's loses an exit among orphans");
+        return;
     }
-    tells ["create c pid=init", "start c pid=init", "exit c id=c pid=init status=5", "delete c id= pid=init status=5"]
+    let stage = &Stage::new(shim::path());
+    let script = "i=0; while [ $i -lt 10000 ]; do (: & ); i=$((i+1)); done; exit 5";
+    let bundle = stage.bundle("c", &["sh", "-c", script], without_pid_namespace);
+    let task = stage.created(bundle, Streams::default());
+    task.start("").expect("start");
+    assert_eq!(task.wait(""), 5);
+    let shims = stage.shims();
+    eventually("every orphan was waited for", || {
+        let processes = stage.processes().into_iter();
+        let zombies = processes.filter(|(_, parent, state, _)| *state == 'Z' && shims.contains(parent));
+        (zombies.count() == 0).then_some(())
+    });
+    to_the_end(&task, 5);
+    stage.expect_events(&[
+        "create c pid=init",
+        "start c pid=init",
+        "exit c id=c pid=init status=5",
+        "delete c id= pid=init status=5",
+    ]);
 }
 
 /// Two containers whose annotations name one pod.
@@ -528,6 +534,8 @@ story! {
     /// containerd calls `delete` for a shim that is gone.
     fn delete_cleans_up_after_a_shim_that_was_killed(stage) {
         let task = sleeper(stage);
+        // A shim that is killed takes with it what it has not told yet.
+        eventually("its events", || (stage.told().len() == 2).then_some(()));
         let shim = stage.shims()[0];
         let inside = |program: &str, word: &str| call(stage.sandbox.command(program).arg(word));
         call(stage.sandbox.command("kill").args(["-KILL", &shim.to_string()])).ok();
@@ -553,6 +561,8 @@ story! {
     /// What was left behind by a shim that is gone does not keep the next one from its socket.
     fn a_socket_that_nobody_serves_is_taken_over(stage) {
         let task = sleeper(stage);
+        // A shim that is killed takes with it what it has not told yet.
+        eventually("its events", || (stage.told().len() == 2).then_some(()));
         let shim = stage.shims()[0];
         call(stage.sandbox.command("kill").args(["-KILL", &shim.to_string()])).ok();
         eventually("the shim has ended", || stage.shims().is_empty().then_some(()));
