@@ -29,8 +29,12 @@ pub fn name() -> &'static str {
     })
 }
 
-/// A file below `target/<triple>/`, where the test's own binary lies in `<profile>/deps/`.
+/// A file below `target/<triple>/`, where a test's own binary lies in `<profile>/deps/`, and the benchmark in `<profile>/`.
 pub(crate) fn built(path: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
-    own.ancestors().nth(3).expect("target directory").join(path)
+    let mut profile = own.parent().expect("a directory");
+    if profile.ends_with("deps") {
+        profile = profile.parent().expect("the profile's directory");
+    }
+    profile.with_file_name(path)
 }
