@@ -145,9 +145,9 @@ impl Containerd {
     /// When there is no `/proc`.
     pub fn shims(&self) -> Vec<(u32, String)> {
         let socket = self.socket();
-        let mut shims = Vec::new();
+        let mut alike = Vec::new();
         for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
             let cmdline = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let words: Vec<_> = cmdline.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
             let after = |name: &str| {
@@ -156,10 +156,15 @@ impl Containerd {
             };
             let is_shim = words[0].contains("containerd-shim-") && !words.iter().any(|word| word == "start");
             if is_shim && after("-address").is_some_and(|address| Path::new(&address) == socket) {
-                shims.push((pid, after("-id").unwrap_or_default()));
+                let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+                let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+                alike.push((pid, parent.unwrap_or(0), after("-id").unwrap_or_default()));
             }
         }
-        shims
+        // A child of one is a copy that has not become its container's program yet.
+        let pids: Vec<u32> = alike.iter().map(|(pid, ..)| *pid).collect();
+        alike.retain(|(_, parent, _)| !pids.contains(parent));
+        alike.into_iter().map(|(pid, _, id)| (pid, id)).collect()
     }
 }
 
