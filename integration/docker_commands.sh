@@ -123,7 +123,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=xt
 unset DOCKER_CONTEXT DOCKER_CONFIG http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 mkdir -p "$HOME" "$WORK"/{log,www,bin,hub,exec,data,tmp}
 [ -z "$ENGINES" ] || mount --rbind "$ENGINES/usr" /usr || exit 2
-for m in /run /etc/docker; do mount -t tmpfs -o mode=755 tmpfs $m; done
+for m in /run /etc/docker; do mount -t tmpfs -o mode=755 tmpfs $m || exit 2; done
 [ "$HIDE" = 1 ] && [ -d /sys/fs/cgroup/unified ] && mount -t tmpfs -o size=16m,mode=755 tmpfs /sys/fs/cgroup/unified
 
 # helper.py: pty driver and the fake index of `docker search`

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 suite=${1:?a suite of Debian}
 root=$PWD/.cache/engines-$suite
 packages=containerd,docker.io,docker-cli,docker-registry,runc,crun,iptables,iproute2,ca-certificates
-packages+=,busybox-static,curl,python3-minimal,procps,bsdutils,util-linux,git
+packages+=,busybox-static,curl,python3,procps,bsdutils,util-linux,mount,git
 if [ ! -d "$root" ]; then
   mkdir -p .cache
   new=$(mktemp -d .cache/engines.XXXXXX)
