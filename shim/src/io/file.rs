@@ -1,4 +1,4 @@
-//! Streams that are files, `file:///path`: the container appends to the file itself.
+//! Streams that are files, `file:///path`, which are appended to.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! The streams of one process: what it gets, and what the shim does for them while it lives.
 //!
-//! Without a terminal nothing is relayed. The container has the client's FIFO, the file, or the pipe
-//! to the logger itself: who does not read makes the container wait, and neither bytes nor memory go
-//! through the shim. With a terminal the shim relays between its master and those.
+//! Without a terminal a FIFO or a logger is not relayed: the container has the client's FIFO, or the
+//! pipe to the logger, itself. Who does not read makes the container wait, and neither bytes nor memory
+//! go through the shim. A file it must not have, because it could truncate the file: it has a pipe, and
+//! the shim carries the bytes. With a terminal the shim relays between its master and those.
 //!
 //! Nothing here waits. What has to be waited for is in one set for each process ([`Stdio::poll_fd`]),
 //! which most never need.
@@ -12,20 +13,21 @@ mod console;
 mod fifo;
 mod file;
 mod pump;
+mod relay;
 mod set;
 #[cfg(test)]
 mod tests;
 mod uri;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 
 use self::binary::Logger;
 use self::console::{Console, Output};
 use self::fifo::{Fifo, Found, Owner};
+use self::relay::{Relay, not_blocking};
 use self::set::{Set, Source};
 use self::uri::Target;
 use crate::error::{Error, Result};
@@ -63,6 +65,7 @@ pub struct Stdio {
     /// The writing end of stdin's FIFO.
     stdin: Option<OwnedFd>,
     outputs: Vec<Fifo>,
+    relays: Vec<Relay>,
     console: Option<Console>,
     logger: Option<Logger>,
 }
@@ -75,12 +78,14 @@ impl Stdio {
             given: None,
             stdin: None,
             outputs: Vec::new(),
+            relays: Vec::new(),
             console: None,
             logger: None,
         };
         let owner = Owner { uid: request.io_uid, gid: request.io_gid };
         let stdin = stdio.open_stdin(request, owner)?;
         let (stdout, stderr) = (Target::parse(request.stdout)?, Target::parse(request.stderr)?);
+        let is_same = stdout == stderr;
         let [stdout, stderr] = match (stdout, stderr) {
             // One logger has both, whatever stderr is said to be.
             (Target::Logger(program), _) | (Target::Null, Target::Logger(program)) => {
@@ -104,8 +109,15 @@ impl Stdio {
             Given::ConsoleSocket(path)
         } else {
             let stdin = stdin.map_or_else(file::null, Ok)?;
-            let streams = [stdin, stdio.container_end(stdout)?, stdio.container_end(stderr)?];
-            Given::Streams(streams)
+            // One pipe for one file: what is written to one after the other stays so.
+            let is_one = is_same && matches!((&stdout, &stderr), (Opened::File(..), Opened::File(..)));
+            let stdout = stdio.container_end(stdout, owner)?;
+            let stderr = if is_one {
+                stdout.try_clone().map_err(|error| Error::io("dup", request.stdout.as_ref(), &error))?
+            } else {
+                stdio.container_end(stderr, owner)?
+            };
+            Given::Streams([stdin, stdout, stderr])
         });
         Ok(stdio)
     }
@@ -128,14 +140,28 @@ impl Stdio {
             self.stdin = Some(found.open(OFlag::O_WRONLY | OFlag::O_NONBLOCK)?);
             return Ok(Some(reader));
         }
-        found.open(mode).map(Some)
+        let source = found.open(mode)?;
+        if request.terminal {
+            return Ok(Some(source));
+        }
+        let (relay, end) = Relay::to_container(source, request.stdin, &mut self.set)?;
+        owner.give(end.as_fd(), &path)?;
+        self.relays.push(relay);
+        Ok(Some(end))
     }
 
-    fn container_end(&mut self, opened: Opened) -> Result<OwnedFd> {
+    fn container_end(&mut self, opened: Opened, owner: Owner) -> Result<OwnedFd> {
         match opened {
             Opened::Fifo(fifo, found) => {
                 let end = found.open(OFlag::O_WRONLY)?;
                 self.outputs.push(fifo);
+                Ok(end)
+            }
+            Opened::File(file, path) => {
+                let name = path.display().to_string();
+                let (relay, end) = Relay::from_container(file, &name, &mut self.set)?;
+                owner.give(end.as_fd(), &path)?;
+                self.relays.push(relay);
                 Ok(end)
             }
             Opened::Other(fd) => Ok(fd),
@@ -150,6 +176,7 @@ impl Stdio {
 
     /// What was waited for has come. An error before [`Stdio::is_ready`] is the answer to the request.
     pub fn ready(&mut self) -> Result<()> {
+        let mut result = Ok(());
         for source in self.set.ready()? {
             match (source, &mut self.console, &mut self.logger) {
                 (Source::Console | Source::ConsoleInput | Source::ConsoleOutput, Some(console), _) => {
@@ -163,6 +190,7 @@ impl Stdio {
                         console.opened(&self.set)?;
                     }
                 }
+                (Source::Carried | Source::CarriedTo, ..) => result = result.and(self.carry()),
                 (Source::LoggerReady, _, Some(logger)) => logger.told(&self.set)?,
                 (Source::LoggerDeadline, _, Some(logger)) => logger.time_is_up(&self.set)?,
                 (Source::LoggerEnd, _, Some(logger)) => logger.ended(&self.set),
@@ -170,7 +198,11 @@ impl Stdio {
                 _ => {}
             }
         }
-        Ok(())
+        result
+    }
+
+    fn carry(&mut self) -> Result<()> {
+        self.relays.iter_mut().map(|relay| relay.carry(&self.set)).fold(Ok(()), Result::and)
     }
 
     /// The runtime's verb can begin.
@@ -203,56 +235,65 @@ impl Stdio {
     /// so that readers see the end.
     pub fn process_ended(&mut self) -> Result<()> {
         self.stdin = None;
+        for relay in &mut self.relays {
+            relay.process_ended(&self.set);
+        }
         let mut result = Ok(());
         for fifo in &mut self.outputs {
             let released = fifo.release(&mut self.set);
             result = result.and(released);
         }
         let console = self.console.as_mut().map_or(Ok(()), |console| console.process_ended(&mut self.set));
-        result.and(console)
+        result.and(console).and(self.carry())
     }
 
     /// After [`Stdio::process_ended`]: all that the process wrote is where it goes. Only a terminal's
-    /// bytes can be on the way, as long as their reader does not read.
+    /// bytes, or a file's, can be on the way.
     pub fn is_drained(&self) -> bool {
-        self.console.as_ref().is_none_or(Console::is_drained)
+        self.console.as_ref().is_none_or(Console::is_drained) && self.relays.iter().all(Relay::is_drained)
     }
 
-    /// Lets go of all, drained or not; a logger is asked to end.
+    /// Lets go of all, drained or not; a logger is asked to end. What is carried to a file goes on until
+    /// nobody can write any more: a process that another has left behind keeps its output.
     pub fn close(&mut self) -> Result<()> {
         self.given = None;
         self.stdin = None;
+        let carried = self.carry();
         for mut fifo in self.outputs.drain(..) {
             fifo.close(&self.set);
         }
         if let Some(console) = &mut self.console {
             console.close(&mut self.set);
         }
-        self.logger.as_mut().map_or(Ok(()), |logger| logger.end(&mut self.set))
+        self.logger.as_mut().map_or(Ok(()), |logger| logger.end(&mut self.set)).and(carried)
     }
 
-    /// After [`Stdio::close`]: the logger has ended too. (Dropped before that, it is killed.)
+    /// After [`Stdio::close`]: the logger has ended too (dropped before that, it is killed), and nobody
+    /// writes to a file any more.
     pub fn is_closed(&self) -> bool {
-        self.logger.as_ref().is_none_or(Logger::has_ended)
+        self.logger.as_ref().is_none_or(Logger::has_ended) && self.relays.iter().all(Relay::has_ended)
     }
 }
 
 /// An output before it is known who writes to it.
 enum Opened {
     Fifo(Fifo, Found),
+    /// Not to be given away.
+    File(OwnedFd, PathBuf),
     Other(OwnedFd),
 }
 
 fn open_output(target: &Target, owner: Owner) -> Result<Opened> {
     match target {
         Target::Null | Target::Logger(_) => file::null().map(Opened::Other),
-        Target::File(path) => file::append_to(path).map(Opened::Other),
+        Target::File(path) => file::append_to(path).map(|file| Opened::File(file, path.clone())),
         Target::Path(path) => {
             let found = Found::at(path)?;
             if found.is_fifo {
                 return Ok(Opened::Fifo(Fifo::open(&found, owner)?, found));
             }
-            found.open(OFlag::O_WRONLY | OFlag::O_APPEND).map(Opened::Other)
+            let file = found.open(OFlag::O_WRONLY | OFlag::O_APPEND)?;
+            Ok(Opened::File(file, path.clone()))
         }
     }
 }
@@ -260,12 +301,9 @@ fn open_output(target: &Target, owner: Owner) -> Result<Opened> {
 fn console_output(opened: Opened) -> Result<Output> {
     match opened {
         Opened::Fifo(fifo, _) => Ok(Output::Fifo(fifo)),
-        Opened::Other(fd) => {
-            let failed = |errno: Errno| Error::sys("fcntl", "the terminal's output", errno);
-            let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(failed)?;
-            // It is this end's own: the logger's end is another open file.
-            let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
-            fcntl(&fd, FcntlArg::F_SETFL(flags)).map_err(failed)?;
+        Opened::File(fd, _) | Opened::Other(fd) => {
+            // The flag is this end's own: the logger's end is another open file.
+            not_blocking(fd.as_fd()).map_err(|errno| Error::sys("fcntl", "the terminal's output", errno))?;
             Ok(Output::Other(fd))
         }
     }

@@ -17,6 +17,9 @@ pub(super) enum Source {
     ConsoleInput,
     /// Where the terminal's bytes go.
     ConsoleOutput,
+    /// A pipe or file whose bytes are carried to another.
+    Carried,
+    CarriedTo,
     /// Somebody opened the FIFO of stdout or stderr, in which unread bytes are.
     Reader,
     /// The logger says that it is ready.
@@ -27,10 +30,12 @@ pub(super) enum Source {
 }
 
 impl Source {
-    const ALL: [Source; 7] = [
+    const ALL: [Source; 9] = [
         Source::Console,
         Source::ConsoleInput,
         Source::ConsoleOutput,
+        Source::Carried,
+        Source::CarriedTo,
         Source::Reader,
         Source::LoggerReady,
         Source::LoggerEnd,
@@ -42,8 +47,8 @@ impl Source {
         // open now would be told of without end, and cannot be masked.
         let flags = match self {
             Source::Console => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
-            Source::ConsoleInput => EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-            Source::ConsoleOutput => EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
+            Source::ConsoleInput | Source::Carried => EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+            Source::ConsoleOutput | Source::CarriedTo => EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
             _ => EpollFlags::EPOLLIN,
         };
         EpollEvent::new(flags, self as u64)
