@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 /// What a container runtime may ask of a kernel and an older one may lack.
-const NAMES: [(&str, libc::c_long); 18] = [
+const NAMES: [(&str, libc::c_long); 19] = [
     ("clone3", libc::SYS_clone3),
     ("close_range", libc::SYS_close_range),
     ("execveat", libc::SYS_execveat),
@@ -26,6 +26,7 @@ const NAMES: [(&str, libc::c_long); 18] = [
     ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
     ("prlimit64", libc::SYS_prlimit64),
     ("renameat2", libc::SYS_renameat2),
+    ("splice", libc::SYS_splice),
     ("statx", libc::SYS_statx),
 ];
 
