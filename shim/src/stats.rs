@@ -1,51 +1,40 @@
 //! What a container uses, in containerd's messages: each field from where the stock shim has it
 //! (github.com/containerd/cgroups, `cgroup1` and `cgroup2`).
 
+mod blkio;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tare::cgroup::Stats;
-use tare::cgroup::stats::{Counter, IoEntry, Pressure, RdmaDevice, Stall};
+use tare::cgroup::stats::{Counter, Pressure, RdmaDevice, Stall};
+use tare::cgroup::{Paths, Place, Stats};
 
+use self::blkio::Devices;
 use crate::error::{Error, Result};
 use crate::wire::messages::{Any, cgroup1, cgroup2};
 use crate::wire::{self, MessageField};
 
-/// Of the host's control groups: a hybrid host's are of v1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    V1,
-    V2,
-}
-
-pub fn metrics(stats: &Stats, version: Version) -> Result<Any> {
-    let packed = match version {
-        Version::V1 => wire::pack(&v1(stats, &block_devices()?)),
-        Version::V2 => wire::pack(&v2(stats, &huge_page_sizes()?)),
+pub fn metrics(stats: &Stats, paths: &Paths) -> Result<Any> {
+    let packed = if paths.v1.is_empty() {
+        wire::pack(&v2(stats, &huge_page_sizes()?))
+    } else {
+        let folder = |controller: &str| folder_of(paths, controller);
+        let blkio = folder("blkio").map(|folder| blkio::read(folder, &block_devices()?)).transpose()?;
+        wire::pack(&v1(stats, |controller| folder(controller).is_some(), blkio))
     };
     packed.map_err(|torn| Error::Unknown(torn.to_string()))
 }
 
-/// The name of a device in `/dev`, by its numbers.
-type Devices = BTreeMap<(u64, u64), String>;
+/// In the hierarchy of v1 that has the controller.
+fn folder_of<'a>(paths: &'a Paths, controller: &str) -> Option<&'a Path> {
+    let has = |place: &&Place| place.controllers.iter().any(|name| name == controller);
+    paths.v1.iter().find(has).map(|place| &*place.folder)
+}
 
 fn block_devices() -> Result<Devices> {
     let table = Path::new("/proc/partitions");
     let text = std::fs::read_to_string(table).map_err(|error| Error::io("read", table, &error))?;
-    Ok(devices(&text))
-}
-
-fn devices(partitions: &str) -> Devices {
-    let mut devices = Devices::new();
-    for line in partitions.lines() {
-        // The header is no number.
-        if let [major, minor, _, name] = line.split_ascii_whitespace().collect::<Vec<_>>()[..]
-            && let (Ok(major), Ok(minor)) = (major.parse(), minor.parse())
-        {
-            devices.entry((major, minor)).or_insert_with(|| format!("/dev/{name}"));
-        }
-    }
-    devices
+    Ok(blkio::devices(&text))
 }
 
 /// That the host has: the stock shim tells of each, whether or not a controller counts them.
@@ -75,7 +64,11 @@ fn page_size(name: &str) -> Option<String> {
     })
 }
 
-fn v1(stats: &Stats, devices: &Devices) -> cgroup1::Metrics {
+/// A controller that the container has no cgroup of has no message.
+fn v1(stats: &Stats, has: impl Fn(&str) -> bool, blkio: Option<cgroup1::BlkIOStat>) -> cgroup1::Metrics {
+    fn when<T>(has: bool, message: T) -> MessageField<T> {
+        MessageField::from_option(has.then_some(message))
+    }
     let hugetlb = stats.hugetlb.iter().map(|(size, huge)| cgroup1::HugetlbStat {
         usage: huge.pages.usage,
         max: huge.pages.max_usage,
@@ -85,12 +78,15 @@ fn v1(stats: &Stats, devices: &Devices) -> cgroup1::Metrics {
     });
     cgroup1::Metrics {
         hugetlb: hugetlb.collect(),
-        pids: MessageField::some(cgroup1::PidsStat {
-            current: stats.pids.current,
-            // No limit is 0 here, and the greatest number on v2.
-            limit: stats.pids.limit.unwrap_or_default(),
-            ..Default::default()
-        }),
+        pids: when(
+            has("pids"),
+            cgroup1::PidsStat {
+                current: stats.pids.current,
+                // No limit is 0 here, and the greatest number on v2.
+                limit: stats.pids.limit.unwrap_or_default(),
+                ..Default::default()
+            },
+        ),
         cpu: MessageField::some(cgroup1::CPUStat {
             usage: MessageField::some(cgroup1::CPUUsage {
                 total: stats.cpu.total,
@@ -107,19 +103,26 @@ fn v1(stats: &Stats, devices: &Devices) -> cgroup1::Metrics {
             }),
             ..Default::default()
         }),
-        memory: MessageField::some(memory_v1(stats)),
-        blkio: MessageField::some(blkio(stats, devices)),
-        rdma: MessageField::from_option((!stats.rdma.current.is_empty()).then(|| cgroup1::RdmaStat {
-            current: stats.rdma.current.iter().map(rdma_v1).collect(),
-            limit: stats.rdma.limit.iter().map(rdma_v1).collect(),
-            ..Default::default()
-        })),
-        memory_oom_control: MessageField::some(cgroup1::MemoryOomControl {
-            oom_kill_disable: number(&stats.memory.events, "oom_kill_disable"),
-            under_oom: number(&stats.memory.events, "under_oom"),
-            oom_kill: number(&stats.memory.events, "oom_kill"),
-            ..Default::default()
-        }),
+        memory: when(has("memory"), memory_v1(stats)),
+        blkio: MessageField::from_option(blkio),
+        // A device that came or went in between is in one of the two alone.
+        rdma: when(
+            has("rdma") && stats.rdma.current.len() == stats.rdma.limit.len(),
+            cgroup1::RdmaStat {
+                current: stats.rdma.current.iter().map(rdma_v1).collect(),
+                limit: stats.rdma.limit.iter().map(rdma_v1).collect(),
+                ..Default::default()
+            },
+        ),
+        memory_oom_control: when(
+            has("memory"),
+            cgroup1::MemoryOomControl {
+                oom_kill_disable: number(&stats.memory.events, "oom_kill_disable"),
+                under_oom: number(&stats.memory.events, "under_oom"),
+                oom_kill: number(&stats.memory.events, "oom_kill"),
+                ..Default::default()
+            },
+        ),
         ..Default::default()
     }
 }
@@ -140,6 +143,8 @@ fn memory_v1(stats: &Stats) -> cgroup1::MemoryStat {
     };
     let memory = &stats.memory;
     let stat = |name: &str| number(&memory.stat, name);
+    // The stock shim ends at the first file that is absent, and reads that of swap before these two.
+    let of_kernel = |counter| if memory.memory_and_swap.is_some() { counter } else { Counter::default() };
     cgroup1::MemoryStat {
         cache: stat("cache"),
         rss: stat("rss"),
@@ -175,32 +180,8 @@ fn memory_v1(stats: &Stats) -> cgroup1::MemoryStat {
         total_unevictable: stat("total_unevictable"),
         usage: entry(memory.usage),
         swap: entry(memory.memory_and_swap.unwrap_or_default()),
-        kernel: entry(memory.kernel),
-        kernel_tcp: entry(memory.kernel_tcp),
-        ..Default::default()
-    }
-}
-
-fn blkio(stats: &Stats, devices: &Devices) -> cgroup1::BlkIOStat {
-    let entry = |entry: &IoEntry| cgroup1::BlkIOEntry {
-        op: entry.op.clone(),
-        device: devices.get(&(entry.major, entry.minor)).cloned().unwrap_or_default(),
-        major: entry.major,
-        minor: entry.minor,
-        value: entry.value,
-        ..Default::default()
-    };
-    let table = |entries: &[IoEntry]| entries.iter().map(entry).collect();
-    let tables = &stats.io.tables;
-    cgroup1::BlkIOStat {
-        io_service_bytes_recursive: table(&tables.service_bytes),
-        io_serviced_recursive: table(&tables.serviced),
-        io_queued_recursive: table(&tables.queued),
-        io_service_time_recursive: table(&tables.service_time),
-        io_wait_time_recursive: table(&tables.wait_time),
-        io_merged_recursive: table(&tables.merged),
-        io_time_recursive: table(&tables.time),
-        sectors_recursive: table(&tables.sectors),
+        kernel: entry(of_kernel(memory.kernel)),
+        kernel_tcp: entry(of_kernel(memory.kernel_tcp)),
         ..Default::default()
     }
 }
@@ -401,13 +382,7 @@ mod tests {
              total_active_file total_unevictable",
         );
         stats.memory.events = numbered("oom_kill_disable under_oom oom_kill");
-        let entry = |value| vec![IoEntry { major: 8, minor: 1, op: "Read".into(), value }];
-        let tables = &mut stats.io.tables;
-        (tables.service_bytes, tables.serviced, tables.queued) = (entry(1), entry(2), entry(3));
-        (tables.service_time, tables.wait_time, tables.merged) = (entry(4), entry(5), entry(6));
-        (tables.time, tables.sectors) = (entry(7), entry(8));
-        let devices = devices("major minor  #blocks  name\n\n   8        1  100 sda1\n   8  1  100 other\n");
-        let metrics = v1(&stats, &devices);
+        let metrics = v1(&stats, |_| true, None);
 
         // The wire has the fields in the order of their numbers: in `memory`, 1 to 32 are the table above.
         let memory = numbers_of(&wire::encode(&metrics.memory.clone().unwrap()).unwrap());
@@ -418,22 +393,6 @@ mod tests {
         assert_eq!(entries, [100, 110, 120, 130].map(|n| (n, n + 1, n + 2, n + 3)));
         let oom = &metrics.memory_oom_control;
         assert_eq!((oom.oom_kill_disable, oom.under_oom, oom.oom_kill), (1, 2, 3));
-        let blkio = &metrics.blkio;
-        let tables = [
-            &blkio.io_service_bytes_recursive,
-            &blkio.io_serviced_recursive,
-            &blkio.io_queued_recursive,
-            &blkio.io_service_time_recursive,
-            &blkio.io_wait_time_recursive,
-            &blkio.io_merged_recursive,
-            &blkio.io_time_recursive,
-            &blkio.sectors_recursive,
-        ];
-        for (table, value) in tables.into_iter().zip(1..) {
-            let entry = &table[0];
-            let found = (entry.device.as_str(), entry.major, entry.minor, entry.op.as_str(), entry.value);
-            assert_eq!(found, ("/dev/sda1", 8, 1, "Read", value));
-        }
         let (usage, throttling) = (&metrics.cpu.usage, &metrics.cpu.throttling);
         assert_eq!(
             (usage.total, usage.kernel, usage.user, &usage.per_cpu[..]),
@@ -504,9 +463,43 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_that_is_not_there_has_no_message_on_v1() {
+        let blkio = || Some(cgroup1::BlkIOStat::default());
+        let present = |controllers: &str| {
+            let metrics = v1(
+                &stats(),
+                |name| controllers.contains(name),
+                controllers.contains("blkio").then(blkio).flatten(),
+            );
+            let all = [
+                ("pids", metrics.pids.is_some()),
+                ("memory", metrics.memory.is_some() && metrics.memory_oom_control.is_some()),
+                ("blkio", metrics.blkio.is_some()),
+                ("rdma", metrics.rdma.is_some()),
+                ("cpu", metrics.cpu.usage.is_some() && metrics.cpu.throttling.is_some()),
+            ];
+            all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(present("pids memory blkio rdma"), "pids memory blkio rdma cpu");
+        assert_eq!(present("memory"), "memory cpu");
+        assert_eq!(present(""), "cpu");
+    }
+
+    #[test]
+    fn without_an_account_of_swap_the_kernels_memory_is_not_told_on_v1() {
+        let mut stats = stats();
+        stats.memory.kernel = counter(120);
+        let memory = memory_v1(&stats);
+        assert_eq!((memory.usage.usage, memory.swap.usage, memory.kernel.usage), (101, 0, 0));
+    }
+
+    #[test]
     fn this_host_can_be_told_of() {
-        for (version, name) in [(Version::V1, "v1"), (Version::V2, "v2")] {
-            let any = metrics(&Stats::default(), version).unwrap();
+        let mut paths = Paths::none(tare::cgroup::Driver::Cgroupfs);
+        let place = Place { controllers: vec!["blkio".into()], folder: "/absent".into(), name: "/c".into() };
+        for (v1, name) in [(vec![], "v2"), (vec![place], "v1")] {
+            paths.v1 = v1;
+            let any = metrics(&Stats::default(), &paths).unwrap();
             assert_eq!(any.type_url, format!("io.containerd.cgroups.{name}.Metrics"));
         }
     }

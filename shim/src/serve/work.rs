@@ -219,8 +219,7 @@ impl Loop {
     pub(super) fn stats(&self, id: &Rc<str>) -> Result<Reply> {
         let paths = self.cgroup(id)?;
         let read = paths.stats().map_err(|cause| Error::Unknown(cause.to_string()))?;
-        let version = if paths.v1.is_empty() { stats::Version::V2 } else { stats::Version::V1 };
-        Ok(Reply::Stats(stats::metrics(&read, version)?))
+        Ok(Reply::Stats(stats::metrics(&read, &paths)?))
     }
 }
 

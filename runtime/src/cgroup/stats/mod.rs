@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use nix::errno::Errno;
 
+pub use self::parse::io_table;
 use super::folder::Folder;
 use super::paths::Paths;
 use crate::error::{Error, Result};

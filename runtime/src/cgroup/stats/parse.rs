@@ -50,7 +50,7 @@ pub(super) fn list(text: &str) -> Option<Vec<u16>> {
 }
 
 /// A table of blkio: `8:0 Read 4096` or `8:0 4096`, and a sum of all at the end.
-pub(super) fn io_table(text: &str) -> Option<Vec<IoEntry>> {
+pub fn io_table(text: &str) -> Option<Vec<IoEntry>> {
     let mut entries = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
