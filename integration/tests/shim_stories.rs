@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use integration::proto::{Fields, Message};
 use integration::shim::{self, Bundle, Dialect, Stage, Streams, TASK_V3, Task};
@@ -573,52 +573,70 @@ story! {
     tells ["create c pid=init", "start c pid=init"]
 }
 
-/// The paths of fields that hold something, with the numbers of a container that does nothing.
-fn paths(prefix: &str, fields: &Fields, found: &mut Vec<String>) {
+/// Each field with its value, whatever the order of what is repeated. Bytes that happen to be a message are shown as one;
+/// that is no matter where both shims send the same.
+fn fields_of(prefix: &str, fields: &Fields, found: &mut Vec<String>) {
     for number in fields.numbers() {
         let path = format!("{prefix}.{number}");
         for bytes in fields.all(number) {
             match Fields::decode(bytes) {
-                Ok(inner) if !inner.is_empty() => paths(&path, &inner, found),
-                _ => found.push(path.clone()),
+                Ok(inner) if !inner.is_empty() => fields_of(&path, &inner, found),
+                _ => found.push(format!("{path}={bytes:?}")),
             }
         }
         if fields.number(number) != 0 {
-            found.push(path);
+            found.push(format!("{path}={}", fields.number(number)));
         }
     }
+    found.sort();
 }
 
-#[test]
-fn statistics_have_the_stock_shims_fields() {
-    need!(root, program(shim::STOCK), program("busybox"));
-    let answers = shims().into_iter().map(|path| {
-        let stage = Stage::new(&path);
-        // It has read and written, and used the processor in both modes.
-        let script =
-            "i=0; while [ $i -lt 300 ]; do cat /bin/busybox > /tmp/$$; sync; i=$((i+1)); done; sleep 1000";
-        let bundle = stage.bundle("c", &["sh", "-c", script], |config| {
-            config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20, "reservation": 32 << 20 });
-            config["linux"]["resources"]["pids"] = json!({ "limit": 50 });
-        });
-        let task = stage.created(bundle, Streams::default());
-        task.start("").expect("start");
-        eventually("it rests", || {
-            let names = stage.processes();
-            (names.iter().filter(|(.., name)| name == "sleep").count() == 2).then_some(())
-        });
-        let any = task.call("Stats", &Message::new().bytes(1, "c")).expect("stats").message(1);
-        let mut found = Vec::new();
-        paths("", &any.message(2), &mut found);
-        found.sort();
-        found.dedup();
-        (any.text(1), found)
+/// A container that has read and written, and used the processor in both modes, and now sleeps.
+fn resting<'s>(stage: &'s Stage, cgroups_path: &str) -> Task<'s> {
+    let script =
+        "i=0; while [ $i -lt 300 ]; do cat /bin/busybox > /tmp/$$; sync; i=$((i+1)); done; sleep 1000";
+    let bundle = stage.bundle("c", &["sh", "-c", script], |config| {
+        config["linux"]["cgroupsPath"] = json!(cgroups_path);
+        config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20, "reservation": 32 << 20 });
+        config["linux"]["resources"]["pids"] = json!({ "limit": 50 });
     });
-    let answers: Vec<_> = answers.collect();
-    assert!(!answers[0].1.is_empty());
-    for pair in answers.windows(2) {
-        assert_eq!(pair[0], pair[1]);
+    let task = stage.created(bundle, Streams::default());
+    task.start("").expect("start");
+    eventually("it rests", || {
+        // The stage's own, and the container's.
+        (stage.processes().iter().filter(|(.., name)| name == "sleep").count() == 2).then_some(())
+    });
+    task
+}
+
+/// The stock shim's container is put into the same cgroups as that of the shim under test, so that both speak of the
+/// same processes.
+#[test]
+fn statistics_are_the_stock_shims_field_by_field() {
+    need!(root, program(shim::STOCK), program("runc"), program("busybox"));
+    let path = format!("/statistics-{}", std::process::id());
+    // The other way round tare would refuse: the cgroup is in use.
+    let ours = Stage::new(shim::path());
+    let ours = resting(&ours, &path);
+    let stock = Stage::new(shims().last().expect("a shim"));
+    let stock = resting(&stock, &path);
+    let statistics = |task: &Task<'_>| {
+        let any = task.call("Stats", &Message::new().bytes(1, "c")).expect("stats").message(1);
+        let mut found = vec![any.text(1)];
+        fields_of("", &any.message(2), &mut found);
+        found
+    };
+    let mut seen = (Vec::new(), Vec::new());
+    // At rest nothing changes but what the kernel has not summed up yet.
+    for _ in 0..50 {
+        seen = (statistics(&ours), statistics(&stock));
+        if seen.0 == seen.1 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
+    assert!(seen.0.len() > 20, "{seen:?}");
+    assert_eq!(seen.0, seen.1);
 }
 
 /// A hook that waits for the test: while it does, the shim answers for the pod's other container.
