@@ -264,6 +264,10 @@ fn what_systemd_cannot_have_is_refused_with_its_place() {
              systemd cgroups, got \"/a\" instead",
         ),
         (
+            config(Some("system.slice:p:-.slice".into()), resources()),
+            "config.json /linux/cgroupsPath: -.slice is the slice of all others: a container needs its own",
+        ),
+        (
             config(None, unified),
             "config.json /linux/resources/unified/memory.max: systemd cannot be told memory.max: \"lots\" is \
              not a number, or max",
@@ -374,4 +378,21 @@ fn an_update_writes_what_was_asked_for_where_the_container_is() {
     // No limit needs nothing.
     tasks.pids_limit = Some(-1);
     assert_eq!(update(&paths(v1()), &tasks, v1()).unwrap(), [""; 0]);
+}
+
+#[test]
+fn the_cgroup_of_all_is_no_place_for_a_container() {
+    let id = ContainerId::new("box").unwrap();
+    for layout in [v1, v2] {
+        for path in ["/", "//", "/..", "/a/..", "..", "../../.."] {
+            let mut layout = layout();
+            for hierarchy in layout.v1.iter_mut().chain(&mut layout.v2) {
+                hierarchy.own = "/".into();
+            }
+            let config = config(Some(path.into()), resources());
+            let error = cgroup::plan(&id, &config, &facts(layout), Driver::Cgroupfs).unwrap_err().to_string();
+            let expected = format!("config.json /linux/cgroupsPath: {path:?} leads to /cg");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
 }

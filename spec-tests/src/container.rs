@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -110,6 +110,19 @@ impl Container {
         let output = running.wait();
         self.created = Some(running);
         output
+    }
+
+    /// `create`, killed by `SIGKILL` when it comes to this system call for the nth time. Needs `strace`.
+    #[track_caller]
+    pub fn create_killed_at(&mut self, system_call: &str, nth: u32) {
+        let create = self.command(["create", "--bundle"]);
+        let mut command = Command::new("strace");
+        command.arg("-o").arg(self.dir().join("trace")).args(["-e", &format!("trace={system_call}")]);
+        command.args(["-e", &format!("inject={system_call}:signal=SIGKILL:when={nth}")]);
+        command.arg(create.get_program()).args(create.get_args()).current_dir(self.dir());
+        command.arg(self.bundle_path()).arg(self.id());
+        let output = self.create_by(command);
+        assert_eq!(output.status.signal(), Some(Signal::SIGKILL as i32), "{output:?}");
     }
 
     /// What the detached container wrote up to now.

@@ -321,6 +321,50 @@ fn of_a_creator_that_was_killed_delete_by_force_leaves_nothing() {
     assert!(container.remains().is_empty(), "{:?}", container.remains());
 }
 
+/// By its record it has a scope, which another container has by now: at the same place, or, as the name of a
+/// scope does not tell its slice, in another.
+#[test]
+fn the_delete_of_a_dead_creator_leaves_the_scope_of_another_alone() {
+    need!(root, systemd, cgroup_v2, strace);
+    if under_test().flavor != Flavor::Tare {
+        return; // runc and crun make the cgroup before they keep its name.
+    }
+    for (slice, is_held) in [("system.slice", true), ("spec-other.slice", false)] {
+        let mut dead = waiting().systemd("system.slice").container();
+        dead.create_killed_at("clone3", 2);
+        let path = format!("{slice}:spec:{}", dead.id());
+        let other = waiting().systemd("").linux(|l| l["cgroupsPath"] = json!(path)).start();
+        let deleted = dead.delete_by_force();
+        assert_eq!(deleted.status.success(), !is_held, "{deleted:?}");
+        assert_eq!(other.unit_property("ActiveState"), "active");
+        assert_eq!(other.status(), "running");
+        other.delete_by_force().ok();
+        dead.delete_by_force().ok();
+        assert!(dead.remains().is_empty(), "{:?}", dead.remains());
+    }
+    call(systemctl(["stop", "spec-other.slice"]));
+}
+
+#[test]
+fn what_a_dead_creator_had_started_is_deleted() {
+    need!(root, systemd, cgroup_v2, strace);
+    if under_test().flavor != Flavor::Tare {
+        return;
+    }
+    // A slice does not end by itself.
+    for name in ["spec-dead.slice", "dead"] {
+        let path = format!("system.slice:spec:{name}");
+        let mut dead = waiting().systemd("").linux(|l| l["cgroupsPath"] = json!(path)).container();
+        // First and second are the record and the configuration; this is the record with the first process,
+        // which has a unit by now.
+        dead.create_killed_at("rename", 3);
+        dead.delete_by_force().silent();
+        assert!(dead.remains().is_empty(), "{:?}", dead.remains());
+        let left = call(systemctl(["show", "--value", "--property", "ActiveState", "spec-dead.slice"])).ok();
+        assert_eq!(left.stdout.trim(), "inactive");
+    }
+}
+
 #[test]
 fn an_ended_container_is_deleted_with_its_unit() {
     need!(root, systemd, cgroup_v2);

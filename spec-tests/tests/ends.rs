@@ -85,3 +85,59 @@ fn a_create_that_the_kernel_kills_for_want_of_memory_says_so() {
         },
     );
 }
+
+/// A creator dies, another container takes the place of its cgroup, and then the first is deleted: its record
+/// names what is the other's by now.
+#[test]
+fn the_delete_of_a_dead_creator_kills_nobody_else() {
+    need!(root, strace, controller("pids"));
+    if runtime::under_test().flavor != Flavor::Tare {
+        return; // runc and crun make the cgroup before they keep its name.
+    }
+    // In the host's pid namespace, where delete ends all whom the cgroup names.
+    let shared = || Bundle::new().without_namespace("pid").probe(["wait"]);
+    let mut dead = shared().container();
+    dead.create_killed_at("clone3", 2);
+    assert_eq!(dead.status(), "creating");
+    let path = dead.config()["linux"]["cgroupsPath"].clone();
+    let other = shared().linux(|l| l["cgroupsPath"] = path).start();
+    // Neither who is in it is signalled ...
+    dead.call(["kill", "--all", dead.id(), "KILL"]).refused().says("container not running");
+    // ... nor by a delete, with its record and without.
+    let record = dead.root().join(dead.id()).join("state.json");
+    for _ in 0..2 {
+        let refused = dead.delete_by_force().refused();
+        refused.says("cgroup is still held by process").says(&other.pid().to_string());
+        assert_eq!(other.status(), "running");
+        std::fs::write(&record, "{").unwrap();
+    }
+    other.delete_by_force().silent();
+    dead.delete_by_force().silent();
+    assert_eq!(dead.remains(), [""; 0]);
+}
+
+#[test]
+fn what_a_dead_creator_made_is_deleted() {
+    need!(root, strace);
+    if runtime::under_test().flavor != Flavor::Tare {
+        return;
+    }
+    // The second clone is that of the first process (with the first it is asked for the system call), and the
+    // third rename that of the record with this process.
+    for (system_call, nth) in [("clone3", 2), ("rename", 3)] {
+        let mut dead = Bundle::new().container();
+        dead.create_killed_at(system_call, nth);
+        assert!(!dead.cgroups().is_empty());
+        dead.delete_by_force().silent();
+        assert_eq!(dead.remains(), [""; 0]);
+    }
+}
+
+#[test]
+fn the_cgroup_of_all_is_no_place_for_a_container() {
+    need!(root);
+    differs([runc("sees processes in it"), crun("makes one below")], || {
+        let output = Bundle::new().linux(|l| l["cgroupsPath"] = json!("/")).create_fails();
+        output.says("/linux/cgroupsPath: ");
+    });
+}

@@ -78,7 +78,7 @@ fn create(plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
     Ok(created)
 }
 
-fn is_permission(error: &Error) -> bool {
+pub(super) fn is_permission(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 

@@ -11,7 +11,7 @@
 //! for line in plan.describe() {
 //!     println!("{line}"); // make /sys/fs/cgroup/box, write memory.max = 67108864, …
 //! }
-//! let intended = plan.paths(); // for Record::creating, before the first effect
+//! let ours = cgroup::claim(&plan)?; // for the first record: what `delete` may remove until init is known
 //!
 //! let mut undo = Undo::new();
 //! let made = cgroup::create(&plan, &mut undo)?; // limits stand before the process is there
@@ -44,6 +44,7 @@ mod plan;
 mod resources;
 pub mod stats;
 mod systemd;
+mod unborn;
 mod update;
 
 pub use apply::Created;
@@ -54,6 +55,7 @@ pub use paths::{Paths, Place, View, views};
 pub use plan::{Plan, plan, plan_update};
 pub use stats::Stats;
 pub use systemd::{Manager, Unit, manager_cgroup};
+pub use unborn::{claim, remove_unborn};
 pub use update::{complete, update};
 
 use serde::{Deserialize, Serialize};

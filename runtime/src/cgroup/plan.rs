@@ -70,6 +70,7 @@ pub fn plan(id: &ContainerId, config: &Config, facts: &Facts, driver: Driver) ->
         Driver::Cgroupfs => None,
     };
     let mut builder = Builder::for_new(id, config, facts, unit.as_ref());
+    builder.refuse_the_top(&config.linux.cgroups_path);
     builder.controllers(resources)?;
     builder.devices(config)?;
     builder.unified(resources)?;
@@ -288,6 +289,16 @@ impl<'a> Builder<'a> {
     fn add(&mut self, home: Home, writes: impl IntoIterator<Item = Step>) {
         let (Home::V1(index) | Home::V2(index)) = home;
         self.groups[index].steps.extend(writes);
+    }
+
+    /// What is deleted with the container must not be what everybody is in.
+    fn refuse_the_top(&mut self, path: &Option<String>) {
+        if let Some(group) = self.groups.iter().find(|group| group.place.folder == group.mountpoint) {
+            let path = path.as_deref().unwrap_or_default();
+            let top = group.mountpoint.display();
+            let what = format!("{path:?} leads to {top}, the cgroup of all others: it needs a name below");
+            self.problems.push(Problem { pointer: "/linux/cgroupsPath".into(), what });
+        }
     }
 
     fn controllers(&mut self, resources: &Resources) -> Result<()> {

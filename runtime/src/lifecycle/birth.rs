@@ -214,7 +214,9 @@ fn effects(
     let gone = dir.clone();
     undo.push(move || gone.remove());
     // Before all other effects: what is made from now on is named here, for `delete --force`.
-    let mut record = first_record(request, &config, &plan);
+    // Not what is another's: a creator that dies before it is told so must not have it deleted.
+    let ours = cgroup::claim(&plan.cgroup)?;
+    let mut record = first_record(request, &config, ours);
     dir.save(&record)?;
     dir.save_config(&bytes)?;
     if notify_folder.is_some() {
@@ -299,7 +301,7 @@ pub(super) fn state_of(id: &ContainerId, config: &Config, bundle: &Path, status:
     StateJson::new(&config.oci_version, id.as_str(), status, bundle, &config.annotations)
 }
 
-fn first_record(request: &CreateRequest, config: &Config, plan: &Plan) -> Record {
+fn first_record(request: &CreateRequest, config: &Config, cgroup: cgroup::Paths) -> Record {
     Record {
         schema: SCHEMA,
         id: request.id.to_string(),
@@ -311,7 +313,7 @@ fn first_record(request: &CreateRequest, config: &Config, plan: &Plan) -> Record
         created: SystemTime::now(),
         owner: nix::unistd::geteuid().as_raw(),
         init: None,
-        cgroup: plan.cgroup.paths(),
+        cgroup,
         shared_pid_namespace: config.linux.namespaces.pid != Namespace::New,
         poststart: !config.hooks.poststart.is_empty(),
         poststop: !config.hooks.poststop.is_empty(),

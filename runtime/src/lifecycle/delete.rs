@@ -96,10 +96,15 @@ fn wait_for_end(init: Init) -> Result<()> {
 /// To its end, whatever fails on the way.
 fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> Result<()> {
     let mut failed = Vec::new();
-    if record.shared_pid_namespace {
-        failed.extend(record.cgroup.kill_all(libc::SIGKILL).err());
+    let mut warn = |warning| runtime.warn(warning);
+    if record.init.is_none() {
+        failed.extend(cgroup::remove_unborn(&record.cgroup, &mut warn).err());
+    } else {
+        if record.shared_pid_namespace {
+            failed.extend(record.cgroup.kill_all(libc::SIGKILL).err());
+        }
+        failed.extend(cgroup::remove(&record.cgroup, &mut warn).err());
     }
-    failed.extend(cgroup::remove(&record.cgroup, &mut |warning| runtime.warn(warning)).err());
     if !failed.is_empty() {
         // The record stays: with it the next delete can finish what this one could not.
         return Err(Error::Cleanup(failed));
@@ -121,7 +126,7 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
 }
 
 /// The record is missing or torn. With `--force` what can be known without it is cleaned up: the
-/// cgroups are where the configuration puts them.
+/// cgroups are where the configuration puts them, or somebody else's are, so that nobody is killed.
 fn without_record(runtime: &Runtime, dir: &Dir, force: bool, error: Error) -> Result<()> {
     let missing = matches!(error, Error::State { .. });
     if !force && !missing {
@@ -132,10 +137,7 @@ fn without_record(runtime: &Runtime, dir: &Dir, force: bool, error: Error) -> Re
             .and_then(|config| cgroup::plan(dir.id(), &config, &probe(runtime)?, runtime.cgroup_manager))
             .map(|plan| plan.paths());
         match paths {
-            Ok(paths) => {
-                paths.kill_all(libc::SIGKILL)?;
-                cgroup::remove(&paths, &mut |warning| runtime.warn(warning))?;
-            }
+            Ok(paths) => cgroup::remove_unborn(&paths, &mut |warning| runtime.warn(warning))?,
             Err(why) => runtime.warn(format!("cgroups may be left: {why}")),
         }
     }

@@ -17,6 +17,9 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Resu
     let dir = Dir::open(&runtime.root, id)?;
     let record = dir.load()?;
     let stopped = status(&dir, &record)? == Status::Stopped;
+    let not_running = || Error::State { id: id.to_string(), why: Lifecycle::NotRunning };
+    // Until the first process is written down, whoever is in the cgroup may be somebody else's.
+    let init = record.init.ok_or_else(not_running)?;
     if all {
         // For a short time all of them stand still: nobody else may take that for a pause, nor have his
         // own pause undone by the end of it. SIGKILL waits for nobody; `pause` looks out for it.
@@ -24,9 +27,9 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Resu
         // Also of a container whose first process has ended: the others may live on.
         return record.cgroup.kill_all(signal);
     }
-    let Some(init) = record.init.filter(|_| !stopped) else {
-        return Err(Error::State { id: id.to_string(), why: Lifecycle::NotRunning });
-    };
+    if stopped {
+        return Err(not_running());
+    }
     send(init, signal)?;
     if signal == libc::SIGKILL { reach_all(&record) } else { Ok(()) }
 }

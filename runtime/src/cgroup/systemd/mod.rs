@@ -422,6 +422,32 @@ fn let_go(paths: &Paths, patience: Duration) -> Result<Option<Error>> {
     }
 }
 
+/// Stops the unit if the cgroups, in which nobody is, are its own. One of this name that has others is
+/// another container's: the name of a scope does not tell its slice.
+pub(super) fn stop_unborn(paths: &Paths) -> Result<()> {
+    let (Some(unit), Some(place)) = (&paths.unit, paths.all().next()) else { return Ok(()) };
+    let mut connection = open(unit.manager, PATIENCE)?;
+    match owns(&mut connection, &unit.name, &place.name) {
+        Ok(true) => {
+            drop(connection);
+            stop(unit, PATIENCE)
+        }
+        Ok(false) => Ok(()),
+        Err(why) => Err(connection.explain("GetUnitByControlGroup", &unit.name, why)),
+    }
+}
+
+fn owns(connection: &mut Connection, unit: &str, cgroup: &Path) -> std::result::Result<bool, Failure> {
+    let mut find = |method, name: &str| match connection.manager(method, vec![Value::text(name)]) {
+        Ok(body) => Ok(body.into_iter().next()),
+        Err(failure) if failure.is(NO_SUCH_UNIT) => Ok(None),
+        Err(failure) => Err(failure),
+    };
+    let named = find("GetUnit", unit)?;
+    // Of a cgroup that is gone it names the slice above.
+    Ok(named.is_some() && named == find("GetUnitByControlGroup", &cgroup.to_string_lossy())?)
+}
+
 fn stop(unit: &Unit, patience: Duration) -> Result<()> {
     let mut connection = open(unit.manager, patience)?;
     let body = vec![Value::text(&*unit.name), Value::text("replace")];

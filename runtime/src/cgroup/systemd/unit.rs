@@ -68,7 +68,11 @@ impl Named {
         let folders = expand(slice)?;
         let (unit, cgroup) = if name.ends_with(SLICE) {
             // Where a slice is follows from its own name.
-            (name.to_owned(), expand(name)?)
+            let cgroup = expand(name)?;
+            if cgroup.as_os_str().is_empty() {
+                return Err(format!("{name} is the slice of all others: a container needs its own"));
+            }
+            (name.to_owned(), cgroup)
         } else {
             let unit = format!("{prefix}-{name}.scope");
             check(&unit)?;
