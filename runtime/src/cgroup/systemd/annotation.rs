@@ -109,6 +109,9 @@ fn parse(text: &str) -> Result<Value, String> {
         return Err(format!("there is more after the value: {:?}", parser.rest));
     }
     let signature = node.signature()?;
+    if signature.len() > LONGEST {
+        return Err(format!("a type of {} bytes, where D-Bus takes {LONGEST}", signature.len()));
+    }
     node.build(&signature)
 }
 
@@ -243,25 +246,36 @@ fn hexadecimal(chars: &mut std::str::Chars<'_>, count: usize) -> Result<char, St
     code.and_then(char::from_u32).ok_or_else(|| format!("\\u{digits} is no character"))
 }
 
+/// Bytes of a signature (D-Bus specification, "Basic types"): the length on the wire is one byte.
+const LONGEST: usize = 255;
+/// Arrays in arrays, and structs in structs (the same, "Container types").
+const DEEPEST: usize = 32;
+
 /// A signature of the types that we have: `as`, `a(ss)`.
 fn check(signature: &str) -> Result<(), String> {
+    if signature.len() > LONGEST {
+        return Err(format!("a type of {} bytes, where D-Bus takes {LONGEST}", signature.len()));
+    }
     let mut rest = signature;
-    take(&mut rest)
+    take(&mut rest, 0)
         .filter(|()| rest.is_empty())
         .ok_or_else(|| format!("@{signature} is not a type of a property"))
 }
 
 /// Takes one complete type off.
-fn take(signature: &mut &str) -> Option<()> {
+fn take(signature: &mut &str, depth: usize) -> Option<()> {
+    if depth > DEEPEST {
+        return None;
+    }
     let first = signature.chars().next()?;
     *signature = &signature[first.len_utf8()..];
     match first {
         'b' | 'y' | 'n' | 'q' | 'i' | 'u' | 'x' | 't' | 'd' | 's' | 'o' => Some(()),
-        'a' => take(signature),
+        'a' => take(signature, depth + 1),
         '(' => {
-            take(signature)?;
+            take(signature, depth + 1)?;
             while !signature.starts_with(')') {
-                take(signature)?;
+                take(signature, depth + 1)?;
             }
             *signature = &signature[1..];
             Some(())
@@ -313,7 +327,7 @@ impl Node {
                 let mut values = Vec::new();
                 for node in nodes {
                     let before = rest;
-                    take(&mut rest).ok_or_else(mismatch)?;
+                    take(&mut rest, 0).ok_or_else(mismatch)?;
                     values.push(node.build(&before[..before.len() - rest.len()])?);
                 }
                 if rest.is_empty() { Ok(Value::Struct(values)) } else { Err(mismatch()) }
@@ -462,6 +476,10 @@ mod tests {
             ("@(s) ('a', 'b')", "it is not of type (s)"),
             ("objectpath 'x'", "it is not of type o"),
             (&"[".repeat(40), "too deep"),
+            (&format!("@{} 5", "(".repeat(200_000)), "a type of 200000 bytes, where D-Bus takes 255"),
+            (&format!("@{}s 5", "a".repeat(200)), "is not a type of a property"),
+            (&format!("({})", "1,".repeat(300)), "a type of 302 bytes, where D-Bus takes 255"),
+            (&format!("({})", "@ai [],".repeat(127)), "a type of 256 bytes, where D-Bus takes 255"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
