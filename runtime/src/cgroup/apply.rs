@@ -347,7 +347,10 @@ impl<'a> Writer<'a> {
 
 pub(super) fn check_usage(folder: &Folder, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
     let Some(text) = folder.read_if_there("memory.current")? else { return Ok(()) };
-    let Ok(usage) = text.trim_end().parse::<i64>() else { return Ok(()) };
+    let usage: i64 = text.trim_end().parse().map_err(|_| Error::Host {
+        what: format!("cannot check the memory limit: {text:?} is not a number of bytes"),
+        why: folder.path().join("memory.current").display().to_string(),
+    })?;
     for (limit, what) in [(swap, "memory+swap limit"), (limit, "memory limit")] {
         if let Some(limit) = limit.filter(|&l| l <= usage) {
             return Err(Error::Host {
@@ -429,4 +432,30 @@ fn give_to(folder: &Folder, uid: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_checked_against_what_is_used() {
+        for (usage, limit, swap, refused) in [
+            ("4096\n", Some(4097), None, None),
+            ("4096\n", Some(4096), None, Some("rejecting memory limit 4096 <= usage 4096")),
+            ("4096\n", None, Some(1), Some("rejecting memory+swap limit 1 <= usage 4096")),
+            ("lots\n", Some(4096), None, Some("\"lots\\n\" is not a number of bytes")),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("memory.current"), usage).unwrap();
+            let checked = check_usage(&Folder::open(dir.path()).unwrap(), limit, swap);
+            match refused {
+                None => checked.unwrap(),
+                Some(why) => {
+                    let error = checked.unwrap_err().to_string();
+                    assert!(error.contains(why), "{error}");
+                }
+            }
+        }
+    }
 }

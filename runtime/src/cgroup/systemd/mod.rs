@@ -181,10 +181,7 @@ impl Planned {
 /// The cgroup of the manager that our containers belong to: below it are its slices.
 pub fn manager_cgroup(facts: &Facts) -> Result<PathBuf> {
     match manager_of(facts) {
-        Manager::System => {
-            let text = std::fs::read_to_string("/proc/1/cgroup");
-            Ok(unit::system_cgroup(&text.unwrap_or_default()))
-        }
+        Manager::System => system_manager(Path::new("/proc/1/cgroup")),
         Manager::User => {
             booted()?;
             let mut connection = open(Manager::User, PATIENCE)?;
@@ -192,6 +189,11 @@ pub fn manager_cgroup(facts: &Facts) -> Result<PathBuf> {
             cgroup.map(PathBuf::from).map_err(|why| connection.explain("Get", "property ControlGroup", why))
         }
     }
+}
+
+fn system_manager(file: &Path) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read", file, &e))?;
+    Ok(unit::system_cgroup(&text))
 }
 
 pub(super) struct Systemd;

@@ -144,3 +144,14 @@ fn where_systemd_is_looked_for() {
         assert_eq!(show(servers), expected);
     }
 }
+
+#[test]
+fn where_pid_1_cannot_be_seen_nothing_is_taken_for_its_cgroup() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cgroup");
+    let error = system_manager(&file).unwrap_err();
+    assert_eq!(error.errno(), Some(nix::errno::Errno::ENOENT), "{error}");
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+    std::fs::write(&file, "0::/docker/ab/init.scope\n").unwrap();
+    assert_eq!(system_manager(&file).unwrap(), Path::new("/docker/ab"));
+}
