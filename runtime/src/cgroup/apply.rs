@@ -12,6 +12,7 @@ use nix::unistd::{Uid, fchownat, mkdir};
 use super::Manage;
 use super::folder::{Folder, PROCS, rmdir, write_once};
 use super::live;
+use super::oom::OomKills;
 use super::paths::Paths;
 use super::plan::{Group, Plan, Step};
 use super::resources::Write;
@@ -24,6 +25,8 @@ use crate::undo::Undo;
 pub struct Created {
     groups: Vec<Open>,
     paths: Paths,
+    /// Of a cgroup that was there before: what the kernel has killed in it until now.
+    past_oom_kills: u64,
 }
 
 #[derive(Debug)]
@@ -60,20 +63,31 @@ impl Manage for V2 {
 }
 
 fn create(plan: &Plan, undo: &mut Undo<'_>) -> Result<Created> {
-    let mut created =
-        Created { groups: Vec::with_capacity(plan.groups.len()), paths: Paths::none(plan.driver) };
+    let mut created = Created::none_yet(Paths::none(plan.driver));
+    let mut all_are_new = true;
     for group in &plan.groups {
-        match make(group, plan.unified, undo) {
+        // Rootless, and nothing was asked of it: the container goes without, as with runc.
+        let goes_without = |error: &Error| group.optional && is_permission(error);
+        let is_new = match make_folder(&group.place.folder, &group.mountpoint, undo) {
+            Err(error) if goes_without(&error) => continue,
+            other => other?,
+        };
+        match open_and_furnish(group, is_new, plan.unified) {
             Ok(open) => {
                 created.groups.push(open);
                 created.paths.add(group.place.clone());
+                all_are_new &= is_new;
             }
-            Err(error) if group.optional && is_permission(&error) => {
-                // Rootless, and nothing was asked of it: the container goes without, as with runc.
-                live::remove_folder(&group.place.folder)?;
+            Err(error) if goes_without(&error) => {
+                if is_new {
+                    live::remove_folder(&group.place.folder)?;
+                }
             }
             Err(error) => return Err(error),
         }
+    }
+    if !all_are_new {
+        created.count_oom_kills()?;
     }
     Ok(created)
 }
@@ -96,7 +110,17 @@ pub(super) fn settle(group: &Group, pid: i32) -> Result<()> {
 impl Created {
     /// All that there will be is made when the process is there.
     pub(super) fn none_yet(paths: Paths) -> Self {
-        Created { groups: Vec::new(), paths }
+        Created { groups: Vec::new(), paths, past_oom_kills: 0 }
+    }
+
+    pub(super) fn count_oom_kills(&mut self) -> Result<()> {
+        self.past_oom_kills = self.paths.oom_kills()?.map_or(0, |kills| kills.count);
+        Ok(())
+    }
+
+    /// What the kernel killed for want of memory since this was made; `None` when it was nobody.
+    pub fn oom_kills(&self) -> Result<Option<OomKills>> {
+        Ok(self.paths.oom_kills()?.filter(|kills| kills.count > self.past_oom_kills))
     }
 
     /// For the container's state: the plan's, less what an unprivileged user may not have.
@@ -142,8 +166,7 @@ fn join(procs: BorrowedFd<'_>, folder: &Path, pid: i32) -> Result<()> {
     }
 }
 
-fn make(group: &Group, unified: bool, undo: &mut Undo<'_>) -> Result<Open> {
-    let is_new = make_folder(&group.place.folder, &group.mountpoint, undo)?;
+fn open_and_furnish(group: &Group, is_new: bool, unified: bool) -> Result<Open> {
     let folder = Folder::open(&group.place.folder)?;
     if !is_new {
         refuse_in_use(&folder)?;

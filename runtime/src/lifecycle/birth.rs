@@ -255,13 +255,14 @@ fn effects(
         cgroup: fd.is_some().then_some(slots::CGROUP),
         mask: how.mask,
     };
-    let init = parent::spawn(&spawn, slots, &Questions(&plan))?;
+    let spawned = parent::spawn(&spawn, slots, &Questions(&plan));
+    let init = spawned.map_err(|error| explain_oom(error, &cgroup))?;
     drop(console);
     let grown = grow(request, &config, &plan, &cgroup, &dir, &mut record, &init, log.as_ref(), undo);
     match grown {
         Ok(()) => Ok(Born { init, config, starter: starter.theirs, notify_folder }),
         Err(error) => {
-            let error = explain_oom(error, &init, cgroup.paths());
+            let error = if init.was_killed() { explain_oom(error, &cgroup) } else { error };
             let killed = init.kill();
             // runtime.md, "Lifecycle": a container whose hook failed goes on to its poststop hooks.
             let state = state_of(&request.id, &config, &request.bundle, "stopped").with_pid(0);
@@ -274,15 +275,12 @@ fn effects(
 }
 
 /// A process that the kernel killed for want of memory cannot say so itself.
-fn explain_oom(error: Error, init: &Init, cgroup: &cgroup::Paths) -> Error {
-    if !init.was_killed() {
-        return error;
-    }
+fn explain_oom(error: Error, cgroup: &cgroup::Created) -> Error {
     match cgroup.oom_kills() {
-        Ok(Some(kills)) if kills.count > 0 => {
+        Ok(Some(kills)) => {
             error.context(format!("container init was OOM-killed (memory limit too low?): {}", kills.account))
         }
-        Ok(_) => error,
+        Ok(None) => error,
         Err(unread) => Error::Cleanup(vec![error, unread]),
     }
 }

@@ -208,7 +208,10 @@ impl Manage for Systemd {
                 apply::refuse_in_use(&folder)?;
             }
         }
-        Ok(Created::none_yet(paths))
+        let mut created = Created::none_yet(paths);
+        // Of a slice that was there.
+        created.count_oom_kills()?;
+        Ok(created)
     }
 
     fn adopt(&self, plan: &Plan, created: &Created, pid: i32, undo: &mut Undo<'_>) -> Result<()> {
