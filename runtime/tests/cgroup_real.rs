@@ -664,3 +664,65 @@ fn unified_on_v1_is_refused() {
     let error = Made::try_new(Some("/never"), Resources { unified, ..Resources::default() }).err().unwrap();
     assert!(error.to_string().contains("cannot use unified on cgroup v1"), "{error}");
 }
+
+#[test]
+fn rootless_goes_without_what_somebody_else_has_made() {
+    let name = "rootless_goes_without_what_somebody_else_has_made";
+    let read_only = "for m in $(grep -o '/sys/fs/cgroup/[^ ]* ' /proc/self/mountinfo); do mount -o remount,bind,ro $m; done";
+    let facts = Facts { euid: 1000, rootless: true, ..facts() };
+    let id = ContainerId::new("somebody-elses").unwrap();
+    let plan = cgroup::plan(&id, &config(None, Resources::default()), &facts, Driver::Cgroupfs).unwrap();
+    if std::env::var_os(INSIDE).is_some() {
+        let mut undo = Undo::new();
+        let created = cgroup::create(&plan, &mut undo).map_err(|error| undo.unwind(error)).unwrap();
+        assert_eq!((created.paths().v1.len(), &created.paths().v2), (0, &None));
+    } else if on_v1() {
+        let folders: Vec<PathBuf> = plan.paths().v1.into_iter().map(|place| place.folder).collect();
+        folders.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        again_after(name, read_only);
+        folders.iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+    }
+}
+
+#[test]
+fn what_a_dying_process_makes_below_is_removed_too() {
+    if !on_v1() {
+        return;
+    }
+    let mut made = Made::new(&format!("/{}", unique("late")), Resources::default());
+    made.sleeper();
+    let below: Vec<PathBuf> = made.paths.v1.iter().map(|place| place.folder.join("late/below")).collect();
+    let paths = made.paths.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // By then the first look at what is below is over, and the removal waits.
+            std::thread::sleep(Duration::from_millis(300));
+            below.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+            paths.kill_all(9).unwrap();
+        });
+        made.paths.remove().unwrap();
+    });
+    assert!(below.iter().all(|folder| !folder.parent().unwrap().parent().unwrap().exists()));
+}
+
+#[test]
+fn who_may_not_be_killed_saves_nobody_else_and_may_fork_again() {
+    let name = "who_may_not_be_killed_saves_nobody_else_and_may_fork_again";
+    let without_cap_kill = "set -- setpriv --bounding-set -kill --inh-caps -kill \"$@\"";
+    if !(std::env::var_os(INSIDE).is_some() || on_v1() && has("pids")) || !again_after(name, without_cap_kill)
+    {
+        return;
+    }
+    use std::os::unix::process::CommandExt;
+    let mut made = Made::new(&format!("/{}", unique("other")), Resources::default());
+    // It ends with its stdin.
+    let mut other = Command::new("cat").uid(1000).stdin(Stdio::piped()).spawn().unwrap();
+    made.created.join(other.id().try_into().unwrap()).unwrap();
+    let ours = made.sleeper();
+    let error = made.paths.kill_all(9).unwrap_err();
+    assert_eq!(error.errno(), Some(nix::errno::Errno::EPERM), "{error}");
+    soon("the other one has ended", || state(ours) == 'Z');
+    assert_eq!(made.read("pids", "pids.max"), "max");
+    drop(other.stdin.take());
+    other.wait().unwrap();
+}

@@ -100,43 +100,49 @@ impl Paths {
                 Err(error) => return Err(error),
             }
         }
-        if signal == SIGKILL {
-            self.forbid_forks()?;
-        }
         let was_frozen = self.is_frozen()?;
         // Frozen, nobody can fork away from under the list. That it cannot be frozen (no freezer,
         // a process that sleeps uninterruptibly) must not keep a signal from the others.
         let freezer =
             self.freezer().and_then(|p| Folder::open_if_there(&p.folder).transpose()).transpose()?;
+        let allowed = if signal == SIGKILL { self.forbid_forks()? } else { None };
         let frozen = !was_frozen
             && freezer.as_ref().is_some_and(|f| freeze_within(f, Duration::from_millis(100)).is_ok());
         let killed = signal_each(&place.folder, signal, frozen || was_frozen);
+        let mut failed: Vec<Error> = killed.err().into_iter().collect();
+        if let (false, Some((folder, limit))) = (failed.is_empty(), allowed) {
+            // Who could not be killed lives on as he did.
+            failed.extend(folder.write(PIDS_MAX, &limit).err());
+        }
         if let Some(freezer) = freezer {
             if signal == SIGKILL {
-                thaw_below(freezer.path())?;
+                failed.extend(thaw_below(freezer.path()).err());
             } else if !was_frozen {
-                thaw(&freezer)?;
+                failed.extend(thaw(&freezer).err());
             }
         }
-        killed
+        all_of(failed)
     }
 
-    /// Who is to be killed and forks all the time is never caught by a list of who is there.
-    fn forbid_forks(&self) -> Result<()> {
+    /// Who is to be killed and forks all the time is never caught by a list of who is there. The limit
+    /// of before, where there is one.
+    fn forbid_forks(&self) -> Result<Option<(Folder, String)>> {
         let place = self.v1_with("pids").or(self.v2.as_ref());
         let Some(folder) = place.and_then(|p| Folder::open_if_there(&p.folder).transpose()).transpose()?
         else {
-            return Ok(());
+            return Ok(None);
         };
-        match folder.write("pids.max", "0") {
+        let Some(limit) = folder.read_if_there(PIDS_MAX)? else { return Ok(None) };
+        match folder.write(PIDS_MAX, "0") {
+            Ok(()) => Ok(Some((folder, limit.trim_end().to_owned()))),
             // Where it may not be written, or tasks are not counted, the list has to do.
             Err(error)
                 if is_gone(&error)
                     || matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)) =>
             {
-                Ok(())
+                Ok(None)
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
@@ -145,20 +151,25 @@ impl Paths {
     pub fn remove(&self) -> Result<()> {
         // One deadline for all: who holds one v1 hierarchy holds the others too.
         let deadline = Instant::now() + REMOVE_TIMEOUT;
-        let mut failed: Vec<Error> =
-            self.all().filter_map(|place| remove_before(deadline, &place.folder).err()).collect();
-        match failed.len() {
-            0 => Ok(()),
-            1 => Err(failed.remove(0)),
-            _ => Err(Error::Cleanup(failed)),
-        }
+        all_of(self.all().filter_map(|place| remove_before(deadline, &place.folder).err()).collect())
     }
 }
 
-/// To each process that is found. Those that do not stand still can fork: again as long as new ones
-/// appear.
+const PIDS_MAX: &str = "pids.max";
+
+fn all_of(mut failed: Vec<Error>) -> Result<()> {
+    match failed.len() {
+        0 => Ok(()),
+        1 => Err(failed.remove(0)),
+        _ => Err(Error::Cleanup(failed)),
+    }
+}
+
+/// To each process that is found, also when one of them may not be signalled. Those that do not stand
+/// still can fork: again as long as new ones appear.
 fn signal_each(folder: &Path, signal: i32, frozen: bool) -> Result<()> {
     let mut sent = HashSet::new();
+    let mut failed = Vec::new();
     let deadline = Instant::now() + SIGNAL_TIMEOUT;
     loop {
         let mut new = pids_below(folder)?;
@@ -167,11 +178,11 @@ fn signal_each(folder: &Path, signal: i32, frozen: bool) -> Result<()> {
             match kill(pid, signal) {
                 // Gone in the meantime.
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(Error::sys("kill", pid, errno)),
+                Err(errno) => failed.push(Error::sys("kill", pid, errno)),
             }
         }
         if frozen || new.is_empty() || Instant::now() >= deadline {
-            return Ok(());
+            return all_of(failed);
         }
     }
 }
@@ -324,21 +335,19 @@ fn remove_before(deadline: Instant, path: &Path) -> Result<()> {
         Err(_) if !path.exists() => return Ok(()),
         Err(_) => {}
     }
-    if let Some(folder) = Folder::open_if_there(path)? {
-        for child in folder.children()? {
-            remove_before(deadline, &child)?;
-        }
-    }
     let mut deadline = deadline;
     let mut held_by = usize::MAX;
     let mut pause = Duration::from_millis(1);
     loop {
+        // Each time: who is on his way out may have made one more.
+        let below = remove_children(deadline, path);
         match rmdir(path) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::EBUSY) if Instant::now() < deadline => {}
             // Thousands that were killed take their time; as long as they become fewer it goes on.
             Err(Errno::EBUSY) if fewer(path, &mut held_by)? => deadline = Instant::now() + REMOVE_TIMEOUT,
             Err(errno) => {
+                below?;
                 let error = Error::sys("rmdir", path.display(), errno);
                 return Err(match holders(path) {
                     Some(who) => error.context(format!("cgroup is still held by {who}")),
@@ -349,6 +358,12 @@ fn remove_before(deadline: Instant, path: &Path) -> Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// All that can be, whichever cannot.
+fn remove_children(deadline: Instant, path: &Path) -> Result<()> {
+    let Some(folder) = Folder::open_if_there(path)? else { return Ok(()) };
+    all_of(folder.children()?.iter().filter_map(|child| remove_before(deadline, child).err()).collect())
 }
 
 /// Than when it was last asked; never when there are none.
