@@ -141,3 +141,76 @@ fn the_cgroup_of_all_is_no_place_for_a_container() {
         output.says("/linux/cgroupsPath: ");
     });
 }
+
+/// By `--cgroup-manager disabled`, which the others do not have.
+fn without_cgroup(bundle: Bundle) -> Container {
+    let mut container = bundle.container();
+    let create = container.command(["create", "--bundle"]);
+    let mut command = std::process::Command::new(create.get_program());
+    command.args(["--cgroup-manager", "disabled"]).args(create.get_args()).current_dir(container.dir());
+    command.arg(container.bundle_path()).arg(container.id());
+    container.create_by(command).silent();
+    container.start().silent();
+    container
+}
+
+#[test]
+fn kill_all_of_a_container_without_a_cgroup_reaches_those_of_its_pid_namespace() {
+    need!(root);
+    if runtime::under_test().flavor != Flavor::Tare {
+        return;
+    }
+    let container = without_cgroup(Bundle::new().probe(["wait"]));
+    container.call(["--debug", "kill", "--all", container.id(), "CONT"]).ok();
+    let warned = container.log();
+    assert!(warned.contains("signal 18 went to the container's first process alone: "), "{warned}");
+    container.call(["kill", "--all", container.id(), "KILL"]).silent();
+    container.wait_for_status("stopped");
+    // Nobody is left: that is no error, as with a cgroup.
+    container.call(["kill", "--all", container.id(), "KILL"]).silent();
+    container.delete().silent();
+}
+
+#[test]
+fn who_is_not_known_without_a_cgroup_is_not_passed_over_in_silence() {
+    need!(root);
+    if runtime::under_test().flavor != Flavor::Tare {
+        return;
+    }
+    let container = without_cgroup(Bundle::new().without_namespace("pid").probe(["wait"]));
+    let refused = container.call(["kill", "--all", container.id(), "KILL"]).refused();
+    refused.says("cannot signal all processes of a container that shares its pid namespace: ");
+    assert_eq!(container.status(), "running");
+    container.call(["--debug", "kill", container.id(), "KILL"]).ok();
+    container.wait_for_status("stopped");
+    container.call(["--debug", "delete", "--force", container.id()]).ok();
+    let warned = container.log();
+    for text in
+        ["only the container's first process was killed: ", "processes of the container may be left: "]
+    {
+        assert!(warned.contains(text), "{warned}");
+    }
+}
+
+/// The count of a cgroup that was there before is of what happened in it before.
+#[test]
+fn what_was_killed_for_want_of_memory_in_the_past_explains_nothing() {
+    need!(root, cgroup_v1, controller("memory"));
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c",
+        "kill -KILL $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')"] });
+    let mut container = Bundle::new().hook("createRuntime", hook).container();
+    let folder = container.cgroup("memory");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("memory.limit_in_bytes"), "4194304").unwrap();
+    let eat = format!("echo $$ > {}/cgroup.procs; exec tail /dev/zero", folder.display());
+    let eater = std::process::Command::new("sh").args(["-c", &eat]).status().unwrap();
+    assert!(!eater.success());
+    let events = std::fs::read_to_string(folder.join("memory.oom_control")).unwrap();
+    assert!(events.contains("oom_kill 1"), "{events}");
+    std::fs::write(folder.join("memory.limit_in_bytes"), "-1").unwrap();
+    let output = container.create().refused();
+    let was_there = folder.exists();
+    eventually("the cgroup is empty", || !folder.exists() || std::fs::remove_dir(&folder).is_ok());
+    assert!(was_there, "it was not the container's");
+    assert!(!output.stderr.contains("OOM"), "{output:?}");
+}

@@ -101,6 +101,9 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
         failed.extend(cgroup::remove_unborn(&record.cgroup, &mut warn).err());
     } else {
         if record.shared_pid_namespace {
+            if record.cgroup.is_none() {
+                runtime.warn(format!("processes of the container may be left: {}", kill::NOT_KNOWN));
+            }
             failed.extend(record.cgroup.kill_all(libc::SIGKILL).err());
         }
         failed.extend(cgroup::remove(&record.cgroup, &mut warn).err());

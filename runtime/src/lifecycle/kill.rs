@@ -25,13 +25,37 @@ pub fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Resu
         // own pause undone by the end of it. SIGKILL waits for nobody; `pause` looks out for it.
         let _lock = if signal == libc::SIGKILL { None } else { Some(dir.lock()?) };
         // Also of a container whose first process has ended: the others may live on.
-        return record.cgroup.kill_all(signal);
+        return signal_all(runtime, &record, init, signal);
     }
     if stopped {
         return Err(not_running());
     }
     send(init, signal)?;
-    if signal == libc::SIGKILL { reach_all(&record) } else { Ok(()) }
+    if signal == libc::SIGKILL { reach_all(runtime, &record) } else { Ok(()) }
+}
+
+/// Of a container without a cgroup only the first process is known.
+pub(super) const NOT_KNOWN: &str =
+    "the container was made without a cgroup, and nothing else tells which processes are its own";
+
+/// To all whom its cgroup names; without one to the first process, if the others end with it.
+fn signal_all(runtime: &Runtime, record: &Record, init: Init, signal: i32) -> Result<()> {
+    if !record.cgroup.is_none() {
+        return record.cgroup.kill_all(signal);
+    }
+    if record.shared_pid_namespace {
+        let what = "cannot signal all processes of a container that shares its pid namespace".into();
+        return Err(Error::Host { what, why: NOT_KNOWN.into() });
+    }
+    match send(init, signal) {
+        Ok(()) if signal != libc::SIGKILL => {
+            runtime.warn(format!("signal {signal} went to the container's first process alone: {NOT_KNOWN}"));
+        }
+        // It has ended, and the others with it.
+        Ok(()) | Err(Error::State { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// By a descriptor, which cannot become another process between the check and the signal.
@@ -54,8 +78,11 @@ pub(super) fn send(init: Init, signal: i32) -> Result<()> {
 
 /// In a pid namespace of its own the end of the first process is the end of all, by the kernel; in a
 /// shared one it is by us. And what is frozen has to be thawed to die.
-fn reach_all(record: &Record) -> Result<()> {
+fn reach_all(runtime: &Runtime, record: &Record) -> Result<()> {
     if record.shared_pid_namespace {
+        if record.cgroup.is_none() {
+            runtime.warn(format!("only the container's first process was killed: {NOT_KNOWN}"));
+        }
         return record.cgroup.kill_all(libc::SIGKILL);
     }
     if record.cgroup.is_frozen()? { record.cgroup.thaw() } else { Ok(()) }
