@@ -88,6 +88,11 @@ trait Manage {
         Ok(())
     }
 
+    /// What was there before, and is about to be written again.
+    fn set_back(&self, _: &Paths, _: &[(&str, &str)]) -> Result<()> {
+        Ok(())
+    }
+
     /// The container has ended.
     fn let_go(&self, paths: &Paths, _: &mut dyn FnMut(String)) -> Result<()> {
         paths.remove()
@@ -122,6 +127,12 @@ pub fn adopt(plan: &Plan, created: &Created, pid: i32, undo: &mut Undo<'_>) -> R
 /// the caller's to write.
 pub fn set(paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
     paths.driver.manage(paths.is_unified()).set(paths, values)
+}
+
+/// As [`set`], with what was there before a change that failed: all is told that can be told, and the
+/// rest is the error.
+pub fn set_back(paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
+    paths.driver.manage(paths.is_unified()).set_back(paths, values)
 }
 
 /// Removes the container's cgroups, and its unit where it has one. `warn` hears of what is left when

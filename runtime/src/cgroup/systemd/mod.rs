@@ -43,6 +43,8 @@ const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// "Cannot set property X, or unknown property."
 const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
+/// "Value specified in CPUWeight is out of range"
+const INVALID_ARGUMENTS: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 
 /// The unit of a container that is not there yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,10 +103,8 @@ impl Location {
         devices: Option<&Policy>,
         problems: &mut Vec<Problem>,
     ) -> Planned {
-        let mut limits = properties::of_writes(groups.iter().flat_map(Group::writes)).unwrap_or_else(|why| {
-            problems.push(problem(config, why));
-            Vec::new()
-        });
+        let (mut limits, unsaid) = properties::of_writes(groups.iter().flat_map(Group::writes));
+        problems.extend(unsaid.into_iter().map(|why| problem(config, why)));
         limits.extend(devices.into_iter().flat_map(properties::of_devices_v1));
         let mut own = self.own_properties(unified);
         let asked = annotation::properties(&config.annotations, problems);
@@ -235,21 +235,16 @@ impl Manage for Systemd {
 
     fn set(&self, paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
         let Some(unit) = &paths.unit else { return Ok(()) };
-        let properties = properties::of_writes(values.iter().copied()).map_err(|why| Error::Host {
-            what: format!("systemd cannot be told {}", why.file),
-            why: why.what,
-        })?;
-        if properties.is_empty() {
-            return Ok(());
-        }
-        let mut connection = open(unit.manager, PATIENCE)?;
-        let method = "SetUnitProperties";
-        // Not for longer than the unit lives.
-        let body = |properties| vec![Value::text(&*unit.name), Value::Bool(true), properties];
-        understood(&mut connection, &properties, |connection, properties| {
-            connection.manager(method, body(properties)).map(drop)
-        })
-        .map_err(|why| connection.explain(method, &unit.name, why))
+        let (properties, unsaid) = properties::of_writes(values.iter().copied());
+        unsaid.into_iter().next().map_or_else(|| tell(unit, &properties), |why| Err(cannot_be_told(why)))
+    }
+
+    fn set_back(&self, paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
+        let Some(unit) = &paths.unit else { return Ok(()) };
+        let (properties, unsaid) = properties::of_writes(values.iter().copied());
+        let mut failed: Vec<Error> = tell(unit, &properties).err().into_iter().collect();
+        failed.extend(unsaid.into_iter().map(cannot_be_told));
+        if failed.is_empty() { Ok(()) } else { Err(Error::Cleanup(failed)) }
     }
 
     fn let_go(&self, paths: &Paths, warn: &mut dyn FnMut(String)) -> Result<()> {
@@ -258,6 +253,27 @@ impl Manage for Systemd {
         }
         Ok(())
     }
+}
+
+fn cannot_be_told(Unsaid { file, what }: Unsaid) -> Error {
+    Error::Host { what: format!("systemd cannot be told {file}"), why: what }
+}
+
+/// When this returns, systemd has written its own values, and can write over nobody's.
+fn tell(unit: &Unit, properties: &[Versioned]) -> Result<()> {
+    if properties.is_empty() {
+        return Ok(());
+    }
+    let mut connection = open(unit.manager, PATIENCE)?;
+    let method = "SetUnitProperties";
+    // Not for longer than the unit lives.
+    let body = |properties| vec![Value::text(&*unit.name), Value::Bool(true), properties];
+    understood(&mut connection, properties, |connection, properties| {
+        connection.manager(method, body(properties)).map(drop)
+    })
+    .map_err(|why| connection.explain(method, &unit.name, why))?;
+    // It answers first and writes then, but before it reads what else it is asked.
+    connection.property("Version").map(drop).map_err(|why| connection.explain("Get", "property Version", why))
 }
 
 /// The words of runc.
@@ -366,15 +382,15 @@ fn reset_failed(connection: &mut Connection, name: &str) -> std::result::Result<
     }
 }
 
-/// With all properties; if systemd does not know one of them, once more with those that its version
-/// knows. So nobody asks for the version but on hosts where it matters.
+/// With all properties; if systemd does not know one of them or its value, once more with those that
+/// its version knows. So nobody asks for the version but on hosts where it matters.
 fn understood<T>(
     connection: &mut Connection,
     properties: &[Versioned],
     mut ask: impl FnMut(&mut Connection, Value) -> std::result::Result<T, Failure>,
 ) -> std::result::Result<T, Failure> {
     match ask(connection, array(properties, u32::MAX)) {
-        Err(failure) if failure.is(UNKNOWN_PROPERTY) => {
+        Err(failure) if failure.is(UNKNOWN_PROPERTY) || failure.is(INVALID_ARGUMENTS) => {
             let version = version(&connection.property("Version")?);
             if properties.iter().all(|property| property.since <= version) {
                 return Err(failure);

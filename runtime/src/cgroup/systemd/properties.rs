@@ -45,32 +45,43 @@ const INFINITY: u64 = u64::MAX;
 /// The kernel's period when none is given, in µs.
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// Properties for what is written into files of cgroups; what has none is passed over.
+/// Properties for what is written into files of cgroups; what has none is passed over. And what cannot
+/// be told.
 pub(super) fn of_writes<'a>(
     writes: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<Vec<Versioned>, Unsaid> {
-    let mut properties = Vec::new();
-    let mut time = CpuTime::default();
-    let mut weight = None;
-    let mut idle = false;
-    for (file, value) in writes {
-        let value = value.trim();
+) -> (Vec<Versioned>, Vec<Unsaid>) {
+    let mut said = Said::default();
+    let unsaid = writes.into_iter().filter_map(|(file, value)| said.add(file, value.trim()).err()).collect();
+    (said.finish(), unsaid)
+}
+
+#[derive(Default)]
+struct Said {
+    properties: Vec<Versioned>,
+    time: CpuTime,
+    weight: Option<u64>,
+    idle: Option<bool>,
+}
+
+impl Said {
+    fn add(&mut self, file: &str, value: &str) -> Result<(), Unsaid> {
         let unsaid = |what: &str| Unsaid { file: file.into(), what: format!("{value:?} is not {what}") };
         let size = || size(value).ok_or_else(|| unsaid("a number, or max"));
         let number = || value.parse::<u64>().map_err(|_| unsaid("a number"));
         let set = || bits(value).ok_or_else(|| unsaid("a list of numbers")).map(bytes);
+        let properties = &mut self.properties;
         if let Some((_, name, since)) = SIZES.iter().find(|(name, ..)| *name == file) {
             properties.push(Versioned::since(*since, name, Value::Uint64(size()?)));
-            continue;
+            return Ok(());
         }
         match file {
             "cpuset.cpus" => properties.push(Versioned::since(244, "AllowedCPUs", set()?)),
             "cpuset.mems" => properties.push(Versioned::since(244, "AllowedMemoryNodes", set()?)),
-            "cpu.weight" => weight = Some(number()?),
-            "cpu.idle" => idle = value == "1",
-            "cpu.max" => time = CpuTime::of_v2(value).ok_or_else(|| unsaid("a quota and a period"))?,
-            "cpu.cfs_quota_us" => time.quota = Some(size()?),
-            "cpu.cfs_period_us" => time.period = Some(number()?),
+            "cpu.weight" => self.weight = Some(number()?),
+            "cpu.idle" => self.idle = Some(value == "1"),
+            "cpu.max" => self.time = CpuTime::of_v2(value).ok_or_else(|| unsaid("a quota and a period"))?,
+            "cpu.cfs_quota_us" => self.time.quota = Some(size()?),
+            "cpu.cfs_period_us" => self.time.period = Some(number()?),
             // One weight for all devices; those of single ones systemd leaves alone.
             "io.weight" | "io.bfq.weight" => {
                 let all = value.strip_prefix("default ").unwrap_or(value);
@@ -87,15 +98,23 @@ pub(super) fn of_writes<'a>(
             }
             _ => {}
         }
+        Ok(())
     }
-    properties.extend(time.properties());
-    match (idle, weight) {
-        // It has no weight then, and 0 is systemd's word for that.
-        (true, _) => properties.push(Versioned::since(252, "CPUWeight", Value::Uint64(0))),
-        (false, Some(weight)) => properties.push(Versioned::always("CPUWeight", Value::Uint64(weight))),
-        (false, None) => {}
+
+    fn finish(self) -> Vec<Versioned> {
+        let mut properties = self.properties;
+        properties.extend(self.time.properties());
+        let weight = |weight| Versioned::always("CPUWeight", Value::Uint64(weight));
+        match (self.idle, self.weight) {
+            // It has no weight then, and 0 is systemd's word for that.
+            (Some(true), _) => properties.push(Versioned::since(252, "CPUWeight", Value::Uint64(0))),
+            (_, Some(number)) => properties.push(weight(number)),
+            // That it was idle must be forgotten, or it is made so again.
+            (Some(false), None) => properties.push(weight(INFINITY)),
+            (None, None) => {}
+        }
+        properties
     }
-    Ok(properties)
 }
 
 /// Files with a number of bytes or tasks, or a share, their properties, and since when.
@@ -184,7 +203,8 @@ fn bits(list: &str) -> Option<Vec<usize>> {
         }
         bits.extend(first..=last);
     }
-    (!bits.is_empty()).then_some(bits)
+    // Nothing at all: that of the cgroup above.
+    (!bits.is_empty() || list.is_empty()).then_some(bits)
 }
 
 /// The lowest bit of the first byte is number 0.
@@ -240,9 +260,10 @@ mod tests {
     use crate::cgroup::devices::tests::policy;
 
     fn show(writes: &[(&str, &str)]) -> Result<Vec<String>, String> {
-        match of_writes(writes.iter().copied()) {
-            Ok(properties) => Ok(properties.iter().map(Versioned::describe).collect()),
-            Err(unsaid) => Err(format!("{}: {}", unsaid.file, unsaid.what)),
+        let (properties, unsaid) = of_writes(writes.iter().copied());
+        match unsaid.first() {
+            None => Ok(properties.iter().map(Versioned::describe).collect()),
+            Some(unsaid) => Err(format!("{}: {}", unsaid.file, unsaid.what)),
         }
     }
 
@@ -259,7 +280,13 @@ mod tests {
             (&[("pids.max", "12")], "TasksMax=12"),
             (&[("cpu.weight", "79")], "CPUWeight=79"),
             (&[("cpu.weight", "79"), ("cpu.idle", "1")], "CPUWeight=0 (systemd 252 or later)"),
-            (&[("cpu.idle", "0")], ""),
+            // Not idle any more: told so, or systemd makes it idle again.
+            (&[("cpu.idle", "0")], "CPUWeight=infinity"),
+            (&[("cpu.idle", "0"), ("cpu.weight", "100")], "CPUWeight=100"),
+            (
+                &[("cpuset.cpus", ""), ("cpuset.mems", "\n")],
+                "AllowedCPUs=[] (systemd 244 or later) AllowedMemoryNodes=[] (systemd 244 or later)",
+            ),
             (
                 &[("cpu.max", "50000 100000")],
                 "CPUQuotaPeriodUSec=100000 (systemd 242 or later) CPUQuotaPerSecUSec=500000",
@@ -299,10 +326,18 @@ mod tests {
             ("cpu.max", "1 2 3", "\"1 2 3\" is not a quota and a period"),
             ("cpuset.cpus", "3-1", "\"3-1\" is not a list of numbers"),
             ("cpuset.cpus", "0-99999999", "\"0-99999999\" is not a list of numbers"),
+            ("cpuset.mems", ",", "\",\" is not a list of numbers"),
             ("cpuset.mems", "a", "\"a\" is not a list of numbers"),
         ] {
             assert_eq!(show(&[(file, value)]), Err(format!("{file}: {why}")));
         }
+    }
+
+    #[test]
+    fn one_value_that_cannot_be_told_keeps_no_other_back() {
+        let (properties, unsaid) = of_writes([("cpuset.cpus", "none"), ("memory.max", "max")]);
+        assert_eq!(properties.iter().map(Versioned::describe).collect::<Vec<_>>(), ["MemoryMax=infinity"]);
+        assert_eq!(unsaid.iter().map(|unsaid| &*unsaid.file).collect::<Vec<_>>(), ["cpuset.cpus"]);
     }
 
     #[test]

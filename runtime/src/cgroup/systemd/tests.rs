@@ -60,6 +60,30 @@ fn an_old_systemd_is_asked_for_its_version_and_told_what_it_knows() {
     with_server(false, LATE, serve, |connection| start(connection, &planned(), 42)).unwrap();
 }
 
+/// Before 252 `CPUWeight` has no 0, which is idle.
+#[test]
+fn an_old_systemd_is_not_told_a_value_that_it_does_not_know() {
+    let serve = |peer: &mut Peer| {
+        let call = peer.call().unwrap();
+        assert_eq!(names(&call), ["MemoryMax", "CPUWeight"]);
+        peer.refuse(&call, INVALID_ARGUMENTS, "Value specified in CPUWeight is out of range");
+        let call = peer.call().unwrap();
+        assert_eq!(call.member, "Get");
+        peer.answer(&call, vec![Value::Variant(Box::new(Value::text("249.11-0ubuntu3.12")))]);
+        let call = peer.call().unwrap();
+        assert_eq!(names(&call), ["MemoryMax"]);
+        peer.answer(&call, vec![]);
+    };
+    let (properties, _) = properties::of_writes([("cpu.idle", "1"), ("memory.max", "5")]);
+    with_server(false, LATE, serve, |connection| {
+        understood(connection, &properties, |connection, properties| {
+            connection
+                .manager("SetUnitProperties", vec![Value::text("p-n.scope"), Value::Bool(true), properties])
+        })
+    })
+    .unwrap();
+}
+
 #[test]
 fn what_a_new_systemd_does_not_know_is_the_configurations_fault() {
     let serve = |peer: &mut Peer| {
