@@ -263,6 +263,75 @@ fn a_refused_update_leaves_every_old_limit() {
     });
 }
 
+/// Of what the kernel changes itself with another file, and what it would not take back.
+#[test]
+fn a_refused_update_leaves_what_hangs_together() {
+    need!(root, controller("cpu"), controller("pids"), kernel(5, 15));
+    let all_or_nothing = "writes what comes before the failure";
+    const IDLE: (&str, &str) = ("cpu", "cpu.idle");
+    const SHARES: (&str, &str) = ("cpu", "cpu.shares");
+    const CPUS: (&str, &str) = ("cpuset", "cpuset.cpus");
+    const MEMS: (&str, &str) = ("cpuset", "cpuset.mems");
+    let files = [
+        (IDLE, "cpu.idle"),
+        (SHARES, "cpu.weight"),
+        (QUOTA, "cpu.max"),
+        (PERIOD, "cpu.max"),
+        (("cpu", "cpu.cfs_burst_us"), "cpu.max.burst"),
+        (CPUS, "cpuset.cpus"),
+        (MEMS, "cpuset.mems"),
+        (PIDS, "pids.max"),
+    ];
+    let too_many = json!({ "limit": 9_000_000_000_i64 });
+    let has_cpuset = need::controller("cpuset").is_ok();
+    differs([runc(all_or_nothing), crun(all_or_nothing)], || {
+        for (idle, cpu) in [
+            (0, json!({ "idle": 1 })),
+            (0, json!({ "idle": 1, "shares": 300 })),
+            (0, json!({ "idle": 0, "shares": 300 })),
+            (1, json!({ "idle": 0 })),
+            (1, json!({ "idle": 0, "shares": 512 })),
+            (1, json!({ "shares": 512 })),
+            (0, json!({ "quota": 15_001, "period": 70_000, "burst": 12_000 })),
+            (0, json!({ "quota": 90_000, "period": 90_000, "burst": 60_000 })),
+            (0, json!({ "cpus": "0" })),
+            (0, json!({ "cpus": "0", "mems": "0", "idle": 1 })),
+        ] {
+            if !has_cpuset && !cpu["cpus"].is_null() {
+                continue;
+            }
+            let container = with(|r| {
+                r["cpu"] = json!({ "quota": 40_000, "period": 80_000, "shares": 700, "burst": 10_000 });
+            });
+            if idle == 1 {
+                update(&container, &["--cpu-idle", "1"]).silent();
+            }
+            let files = || files.iter().filter(|(v1, v2)| there(&container, *v1, v2));
+            let values = || -> Vec<String> { files().map(|(v1, v2)| value(&container, *v1, v2)).collect() };
+            let before = values();
+            let out = update_by(&container, &json!({ "cpu": cpu, "pids": too_many })).refused();
+            assert_eq!(values(), before, "{cpu}");
+            assert!(!out.stderr.contains("could not be put back"), "{cpu}: {out:#?}");
+        }
+    });
+}
+
+/// A cpuset that has processes cannot be emptied: what it stood for is put in its place.
+#[test]
+fn processors_that_were_nobodys_choice_stay_in_force() {
+    need!(root, cgroup_v2, controller("cpuset"), cpus(2));
+    let all_or_nothing = "writes what comes before the failure";
+    let container = with(|_| {});
+    let in_force = || value(&container, ("", ""), "cpuset.cpus.effective");
+    let before = in_force();
+    differs([runc(all_or_nothing), crun(all_or_nothing)], || {
+        let document = json!({ "cpu": { "cpus": "0", "mems": "1000" } });
+        let out = update_by(&container, &document).refused().says("cpuset.mems");
+        assert_eq!(in_force(), before);
+        out.says(&format!("it has {before:?} now, which was in force before"));
+    });
+}
+
 fn there(container: &Container, v1: (&str, &str), v2: &str) -> bool {
     if is_v2() { container.cgroup("").join(v2).exists() } else { container.cgroup(v1.0).join(v1.1).exists() }
 }
@@ -381,15 +450,27 @@ fn what_does_not_exist_cannot_be_changed() {
 #[test]
 fn rules_for_devices_stay() {
     need!(root, controller("pids"));
-    let container = with(|_| {});
-    // Not among the container's devices: refused before and after.
-    let open = || container.exec(["try", "mknod", "/disk", "b", "7", "0"]).json();
-    let before = open();
-    update_by(
-        &container,
-        &json!({ "pids": { "limit": 40 }, "devices": [{ "allow": true, "access": "rwm" }] }),
-    )
-    .ok();
-    assert_eq!(open(), before);
-    assert!(before["errno"].is_string(), "{before}");
+    // Behind 240 is no driver: what the rules let through gets ENXIO.
+    let node = |path: &str, minor: u32| json!({ "path": path, "type": "c", "major": 240, "minor": minor, "fileMode": 0o666 });
+    let container = Bundle::new()
+        .linux(|l| {
+            l["devices"] = json!([node("/dev/allowed", 1), node("/dev/denied", 2)]);
+            l["resources"]["devices"] = json!([
+                { "allow": false, "access": "rwm" },
+                { "allow": true, "type": "c", "major": 240, "minor": 1, "access": "r" },
+            ]);
+        })
+        .probe(["wait"])
+        .start();
+    let open = || {
+        [("/dev/allowed", "r"), ("/dev/allowed", "w"), ("/dev/denied", "r")]
+            .map(|(path, mode)| container.exec(["try", "open", path, mode]).ok().json())
+    };
+    let expected = ["ENXIO", "EPERM", "EPERM"].map(|errno| json!({ "errno": errno }));
+    assert_eq!(open(), expected);
+    for allow in [true, false] {
+        let devices = json!([{ "allow": allow, "access": "rwm" }]);
+        update_by(&container, &json!({ "pids": { "limit": 40 }, "devices": devices })).ok();
+        assert_eq!(open(), expected, "{allow}");
+    }
 }

@@ -75,6 +75,10 @@ impl Folder {
         }
     }
 
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.path.join(file).exists()
+    }
+
     pub(super) fn open_to_write(&self, file: &str) -> nix::Result<OwnedFd> {
         openat(&self.fd, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
     }

@@ -30,6 +30,7 @@
 //! ```
 
 mod apply;
+mod change;
 mod controllers;
 mod devices;
 mod devices_bpf;

@@ -6,10 +6,10 @@
 use nix::errno::Errno;
 
 use super::apply::check_usage;
-use super::folder::{Folder, is_gone};
+use super::change::Change;
+use super::folder::Folder;
 use super::paths::{Paths, Place};
 use super::plan::{Plan, Step};
-use super::resources::Write;
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
@@ -31,21 +31,26 @@ pub fn update(paths: &Paths, plan: &Plan) -> Result<()> {
             }
         }
     }
-    let mut memory = None;
-    if let Some(change) = changes.iter().find(|change| change.write.file == "memory.max") {
-        memory = Some(Memory::look(change)?);
-    }
-    set_unit(paths, changes.iter().map(|change| (&*change.write.file, &*change.write.value)))?;
+    changes.sort_by_key(Change::is_last);
+    let (first, last) = match changes.partition_point(|change| !change.is_last()) {
+        0 => (&changes[..], &[][..]),
+        count => changes.split_at(count),
+    };
+    // The manager hears of what there will be before any of it is there: it may refuse, and then
+    // nothing has changed.
+    tell(paths, first)?;
     let mut written = Vec::new();
-    let result = write_all(&changes, &mut written)
-        .and_then(|()| memory.as_ref().map_or(Ok(()), |memory| memory.nobody_was_killed()));
+    let result =
+        write_all(first, &mut written).and_then(|()| tell_and_write_last(paths, first, last, &mut written));
     let Err(error) = result else { return Ok(()) };
-    let mut failed: Vec<Error> = written.iter().rev().filter_map(|change| change.put_back().err()).collect();
-    let before = changes.iter().flat_map(|change| {
-        let file = &*change.write.file;
-        change.before.iter().map(move |value| (file, &**value))
-    });
-    failed.extend(set_unit(paths, before).err());
+    let mut failed = Vec::new();
+    // And again the manager first: it rounds, and what it makes of a value it writes.
+    let before: Vec<_> = changes.iter().flat_map(Change::old).collect();
+    failed.extend(super::set_back(paths, &before).err());
+    // It may have written what we had not come to.
+    let untouched = |change: &&Change<'_>| !written.iter().any(|other| other.undoes_the_same(change));
+    let untouched = changes.iter().rev().filter(untouched);
+    untouched.chain(written.iter().rev().copied()).for_each(|change| change.put_back(&mut failed));
     if failed.is_empty() {
         return Err(error);
     }
@@ -53,91 +58,46 @@ pub fn update(paths: &Paths, plan: &Plan) -> Result<()> {
     Err(Error::Cleanup(failed))
 }
 
-/// The manager hears of all that there will be before any of it is there: it may refuse, and then
-/// nothing has changed.
-fn set_unit<'a>(paths: &Paths, values: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
-    super::set(paths, &values.collect::<Vec<_>>())
+fn tell(paths: &Paths, changes: &[Change<'_>]) -> Result<()> {
+    // What is asked for itself comes after what follows from another, and counts.
+    let asked = changes.iter().map(|change| (&*change.write.file, &*change.write.value));
+    let values: Vec<_> = changes.iter().filter_map(Change::brings).chain(asked).collect();
+    super::set(paths, &values)
 }
 
-/// One write, and what undoes it.
-struct Change<'a> {
-    folder: &'a Folder,
-    write: &'a Write,
-    before: Vec<String>,
-}
-
-impl<'a> Change<'a> {
-    /// `None`: that there is no such file says the same.
-    fn look(folder: &'a Folder, write: &'a Write) -> Result<Option<Self>> {
-        let failed = |errno| Error::Cgroup {
-            file: folder.path().join(&*write.file),
-            value: write.value.clone(),
-            errno,
-        };
-        match folder.read_if_there(&write.file) {
-            Ok(Some(text)) => {
-                let before = before(&write.file, &text, &write.value);
-                Ok(Some(Change { folder, write, before }))
-            }
-            Ok(None) if write.may_lack => Ok(None),
-            Ok(None) => Err(failed(Errno::ENOENT)),
-            Err(error) => {
-                let errno = error.errno().unwrap_or(Errno::EIO);
-                Err(failed(errno).context("what it holds cannot be read, and so could not be put back"))
-            }
+/// What cannot be undone, when all else stands.
+fn tell_and_write_last<'a, 'b>(
+    paths: &Paths,
+    first: &'b [Change<'a>],
+    last: &'b [Change<'a>],
+    written: &mut Vec<&'b Change<'a>>,
+) -> Result<()> {
+    if last.is_empty() {
+        return Ok(());
+    }
+    let stands = first.iter().map(Change::now).collect::<Result<Vec<_>>>()?;
+    tell(paths, last)?;
+    // A manager that is told anything writes all that it knows, rounded.
+    for (change, stands) in first.iter().zip(stands) {
+        if change.now()? != stands {
+            change.set()?;
         }
     }
-
-    /// Of files of which a kernel has one; that the last of them is not there is the error.
-    fn look_for_first(folder: &'a Folder, writes: &'a [Write]) -> Result<Option<Self>> {
-        let Some((last, others)) = writes.split_last() else { return Ok(None) };
-        for write in others {
-            match Self::look(folder, write) {
-                Err(error) if is_gone(&error) => {}
-                other => return other,
-            }
-        }
-        Self::look(folder, last)
-    }
-
-    fn set(&self) -> Result<()> {
-        self.folder.write(&self.write.file, &self.write.value).map_err(|error| match error.errno() {
-            Some(Errno::EBUSY) => self.busy(error),
-            _ => error,
-        })
-    }
-
-    /// A memory limit of v1 that cannot be reached: in runc's words.
-    fn busy(&self, error: Error) -> Error {
-        let number = |file: &str| self.folder.read_value(file).unwrap_or_else(|_| "unknown".into());
-        let (usage, peak) = match &*self.write.file {
-            "memory.limit_in_bytes" => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
-            "memory.memsw.limit_in_bytes" => {
-                ("memory.memsw.usage_in_bytes", "memory.memsw.max_usage_in_bytes")
-            }
-            _ => return error,
-        };
-        error.context(format!(
-            "unable to set memory limit to {} (current usage: {}, peak usage: {})",
-            self.write.value,
-            number(usage),
-            number(peak)
-        ))
-    }
-
-    fn put_back(&self) -> Result<()> {
-        self.before
-            .iter()
-            .try_for_each(|value| self.folder.write(&self.write.file, value))
-            .map_err(|error| error.context("the limits of before could not be put back"))
-    }
+    write_all(last, written)
 }
 
 fn write_all<'a, 'b>(changes: &'b [Change<'a>], written: &mut Vec<&'b Change<'a>>) -> Result<()> {
     let mut set = |change: &'b Change<'a>| -> Result<()> {
-        // Also a write that failed: files with many keys may have taken a part.
+        // Also a write that failed: files with many keys may have taken a part. Of many attempts the
+        // last is the one whose turn it is when all are undone.
+        written.retain(|earlier| !earlier.undoes_the_same(change));
         written.push(change);
-        change.set()
+        if change.write.file != "memory.max" {
+            return change.set();
+        }
+        let before = Memory::look(change.folder)?;
+        change.set()?;
+        before.nobody_was_killed(change)
     };
     // What the kernel refuses beside a neighbour's old value is tried again after the neighbour.
     let mut postponed: Vec<&Change<'_>> = Vec::new();
@@ -159,84 +119,52 @@ fn write_all<'a, 'b>(changes: &'b [Change<'a>], written: &mut Vec<&'b Change<'a>
 }
 
 /// A limit of v2 is always taken: the kernel kills until it is kept.
-struct Memory<'a> {
-    folder: &'a Folder,
-    limit: &'a str,
-    usage: String,
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Memory {
+    limit: u64,
+    usage: u64,
+    /// How often this very cgroup, not one below it, was at its limit with nothing to reclaim.
+    oom: u64,
     killed: u64,
 }
 
-impl<'a> Memory<'a> {
-    fn look(change: &Change<'a>) -> Result<Self> {
-        let usage = change.folder.read_value("memory.current")?;
+impl Memory {
+    fn look(folder: &Folder) -> Result<Self> {
+        let events = |file: &str, name: &str| -> Result<u64> {
+            let text = folder.read(file)?;
+            let count = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            Ok(count.unwrap_or_default())
+        };
         Ok(Memory {
-            folder: change.folder,
-            limit: &change.write.value,
-            usage,
-            killed: killed(change.folder)?,
+            limit: folder.read_value("memory.max")?.parse().unwrap_or(u64::MAX),
+            usage: folder.read_value("memory.current")?.parse().unwrap_or(u64::MAX),
+            oom: events("memory.events.local", "oom ")?,
+            killed: events("memory.events", "oom_kill ")?,
         })
     }
 
-    fn nobody_was_killed(&self) -> Result<()> {
-        let killed = killed(self.folder)?.saturating_sub(self.killed);
+    fn nobody_was_killed(self, change: &Change<'_>) -> Result<()> {
+        let killed = self.killed_until(Memory::look(change.folder)?);
         if killed == 0 {
             return Ok(());
         }
         Err(Error::Host {
-            what: format!("unable to set memory limit to {} (usage: {})", self.limit, self.usage),
+            what: format!("unable to set memory limit to {} (usage: {})", change.write.value, self.usage),
             why: format!(
                 "the kernel killed {killed} process(es) of {} to get below it",
-                self.folder.path().display()
+                change.folder.path().display()
             ),
         })
     }
-}
 
-fn killed(folder: &Folder) -> Result<u64> {
-    let text = folder.read_if_there("memory.events")?.unwrap_or_default();
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
-    Ok(count.unwrap_or_default())
-}
-
-/// What is written to a file to have it hold what it held: `text`, before `value` was written.
-fn before(file: &str, text: &str, value: &str) -> Vec<String> {
-    if file == "memory.oom_control" {
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill_disable "));
-        return line.map(|value| vec![value.trim().to_owned()]).unwrap_or_default();
+    /// How many the new limit has killed. It kills nobody that is above the old one, or above what was
+    /// used: who died meanwhile died of the old one, or of one further down.
+    fn killed_until(self, after: Memory) -> u64 {
+        if after.limit >= self.limit.min(self.usage) || after.oom == self.oom {
+            return 0;
+        }
+        after.killed.saturating_sub(self.killed)
     }
-    let Some(default) = unset(file) else {
-        // An empty list of processors is written as a line of its own: a write of nothing is none.
-        let text = text.trim_end();
-        return vec![if text.is_empty() { "\n".into() } else { text.to_owned() }];
-    };
-    // A weight without a device is that of all others.
-    let mut words = value.split_ascii_whitespace();
-    let key = match (words.next(), words.next()) {
-        (Some(key), Some(_)) => key,
-        _ => "default",
-    };
-    let line = text.lines().find(|line| line.split_ascii_whitespace().next() == Some(key));
-    match (line, text.trim_end()) {
-        (Some(line), _) => vec![line.trim_end().to_owned()],
-        (None, weight) if key == "default" => vec![weight.to_owned()],
-        (None, _) => vec![format!("{key} {default}")],
-    }
-}
-
-/// Files that hold a value for each of many keys, mostly devices: what a key that was not there is
-/// given to be forgotten.
-fn unset(file: &str) -> Option<&'static str> {
-    Some(match file {
-        "io.max" => "rbps=max wbps=max riops=max wiops=max",
-        "io.latency" => "target=0",
-        "io.weight" | "io.bfq.weight" | "blkio.bfq.weight" => "default",
-        "blkio.bfq.weight_device" | "blkio.weight_device" | "blkio.leaf_weight_device" => "0",
-        "rdma.max" => "hca_handle=max hca_object=max",
-        "misc.max" | "dmem.max" => "max",
-        "dmem.min" | "dmem.low" | "net_prio.ifpriomap" => "0",
-        _ if file.starts_with("blkio.throttle.") => "0",
-        _ => return None,
-    })
 }
 
 /// Fills in what goes into one file with what was asked for, from what the kernel has: the state of
@@ -259,6 +187,11 @@ pub fn complete(paths: &Paths, resources: &mut Resources) -> Result<()> {
         && memory.limit.is_none_or(|limit| limit == 0)
         && let Some(limit) = value(place, "memory.max")?
     {
+        // Nobody asks for the limit that is there: it is not one to be checked.
+        if memory.check_before_update == Some(true) {
+            check_usage(&Folder::open(&place.folder)?, None, memory.swap)?;
+            memory.check_before_update = None;
+        }
         memory.limit = Some(limit.parse().unwrap_or(-1));
     }
     Ok(())
@@ -279,41 +212,54 @@ fn value(place: &Place, file: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Driver;
 
     #[test]
-    fn each_file_is_put_back_in_its_own_form() {
-        const IO_MAX: &str = "8:16 rbps=2097152 wbps=max riops=max wiops=120\n";
-        for (file, text, value, expected) in [
-            ("memory.max", "max\n", "100", "max"),
-            ("memory.limit_in_bytes", "9223372036854771712\n", "100", "9223372036854771712"),
-            ("cpu.max", "max 100000\n", "50000 100000", "max 100000"),
-            ("cpu.cfs_quota_us", "-1\n", "1", "-1"),
-            ("cpuset.cpus", "\n", "0", "\n"),
-            ("cpuset.cpus", "0-3\n", "0", "0-3"),
-            ("memory.oom_control", "oom_kill_disable 1\nunder_oom 0\noom_kill 0\n", "0", "1"),
-            ("io.max", IO_MAX, "8:16 rbps=1", "8:16 rbps=2097152 wbps=max riops=max wiops=120"),
-            ("io.max", IO_MAX, "8:0 rbps=1", "8:0 rbps=max wbps=max riops=max wiops=max"),
-            ("io.weight", "default 100\n8:0 200\n", "300", "default 100"),
-            ("io.weight", "default 100\n8:0 200\n", "default 300", "default 100"),
-            ("io.weight", "default 100\n8:0 200\n", "8:0 300", "8:0 200"),
-            ("io.weight", "default 100\n", "8:0 300", "8:0 default"),
-            ("io.bfq.weight", "default 100\n", "200", "default 100"),
-            ("io.bfq.weight", "100\n", "200", "100"),
-            ("blkio.bfq.weight", "100\n", "200", "100"),
-            ("blkio.bfq.weight_device", "default 100\n8:0 500\n", "8:0 600", "8:0 500"),
-            ("blkio.throttle.read_bps_device", "", "8:0 600", "8:0 0"),
-            ("blkio.throttle.read_bps_device", "8:0 500\n8:16 7\n", "8:16 600", "8:16 7"),
-            (
-                "rdma.max",
-                "mlx4_0 hca_handle=2 hca_object=max\n",
-                "mlx4_0 hca_handle=9",
-                "mlx4_0 hca_handle=2 hca_object=max",
-            ),
-            ("rdma.max", "", "mlx4_0 hca_handle=9", "mlx4_0 hca_handle=max hca_object=max"),
-            ("net_prio.ifpriomap", "lo 0\neth0 5\n", "eth0 7", "eth0 5"),
-            ("misc.max", "res_a max\nres_b 4\n", "res_b 9", "res_b 4"),
+    fn more_swap_alone_is_not_checked_against_the_limit_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [("memory.max", "4096\n"), ("memory.current", "4096\n")] {
+            std::fs::write(dir.path().join(file), text).unwrap();
+        }
+        let mut paths = Paths::none(Driver::Cgroupfs);
+        paths.add(Place { controllers: Vec::new(), folder: dir.path().into(), name: "/box".into() });
+        for (swap, refused) in [
+            (8192, None),
+            (4096, Some("rejecting memory+swap limit 4096 <= usage 4096")),
+            (100, Some("rejecting memory+swap limit 100 <= usage 4096")),
         ] {
-            assert_eq!(before(file, text, value), [expected], "{file} {text:?} {value:?}");
+            let mut resources = Resources::default();
+            resources.memory.swap = Some(swap);
+            resources.memory.check_before_update = Some(true);
+            let result = complete(&paths, &mut resources).map_err(|error| error.to_string());
+            match refused {
+                None => {
+                    assert_eq!(result, Ok(()));
+                    assert_eq!(resources.memory.limit, Some(4096));
+                    assert_eq!(resources.memory.check_before_update, None, "the limit would be checked");
+                }
+                Some(why) => assert!(result.as_ref().is_err_and(|e| e.contains(why)), "{result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_has_killed_only_where_it_is_below_the_usage() {
+        let state = |limit, usage, oom, killed| Memory { limit, usage, oom, killed };
+        let max = u64::MAX;
+        for (before, after, expected) in [
+            (state(max, 30, 0, 0), state(10, 9, 1, 1), 1),
+            (state(max, 30, 5, 7), state(10, 9, 6, 9), 2),
+            (state(max, 30, 0, 0), state(10, 9, 1, 0), 0),
+            // Raised while the kernel kills for the old limit.
+            (state(16, 16, 3, 3), state(31, 20, 4, 4), 0),
+            (state(16, 17, 3, 3), state(17, 17, 4, 4), 0),
+            (state(16, 16, 3, 3), state(max, 20, 5, 5), 0),
+            // Lowered, but to more than is used.
+            (state(64, 16, 3, 3), state(32, 16, 4, 4), 0),
+            // The limit of a cgroup below it.
+            (state(64, 48, 0, 3), state(32, 30, 0, 4), 0),
+        ] {
+            assert_eq!(before.killed_until(after), expected, "{} -> {}", before.limit, after.limit);
         }
     }
 }
