@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use spec_tests::call::{call, eventually};
+use spec_tests::call::{Running, call, eventually};
 use spec_tests::runtime::under_test;
-use spec_tests::{Bundle, Container, Flavor, crun, differs, json, need, systemctl};
+use spec_tests::{Bundle, Container, Flavor, crun, differs, differs_at_times, json, need, runc, systemctl};
 
 /// The cgroup that the container's process is in, on v2.
 fn cgroup(container: &Container) -> String {
@@ -162,6 +163,131 @@ fn an_update_changes_the_unit_too() {
 }
 
 #[test]
+fn a_refused_update_leaves_the_files_and_the_unit() {
+    need!(
+        root,
+        systemd,
+        cgroup_v2,
+        controller("memory"),
+        controller("pids"),
+        controller("cpu"),
+        kernel(5, 15)
+    );
+    let has_cpuset = need::controller("cpuset").is_ok();
+    let all_or_nothing = "writes what comes before the failure";
+    let files = ["memory.max", "cpu.max", "cpu.idle", "cpu.weight", "pids.max", "cpuset.cpus"];
+    let properties =
+        ["MemoryMax", "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec", "CPUWeight", "TasksMax", "AllowedCPUs"];
+    differs([runc(all_or_nothing), crun(all_or_nothing)], || {
+        for cpu in [
+            // 15.001 %: systemd makes 16 % of it.
+            json!({ "quota": 30_000, "period": 50_000 }),
+            json!({ "idle": 1 }),
+            json!({ "cpus": "0" }),
+        ] {
+            if !has_cpuset && !cpu["cpus"].is_null() {
+                continue;
+            }
+            let container = waiting()
+                .systemd("system.slice")
+                .linux(|l| {
+                    l["resources"]["cpu"] = json!({ "quota": 15_001, "period": 100_000, "shares": 700 });
+                    l["resources"]["pids"] = json!({ "limit": 33 });
+                })
+                .start();
+            let folder = folder(&container);
+            let there = files.iter().filter(|file| folder.join(file).exists());
+            let there: Vec<&str> = there.copied().collect();
+            let values = || {
+                let files = there.iter().map(|file| value(&folder, file));
+                let properties = properties.iter().map(|name| container.unit_property(name));
+                files.chain(properties).collect::<Vec<_>>()
+            };
+            let before = values();
+            let document = json!({ "memory": { "limit": 100_000_000 }, "cpu": cpu,
+                                   "pids": { "limit": 9_000_000_000_i64 } });
+            let mut command = container.command(["update", "--resources", "-"]);
+            command.arg(container.id());
+            let out = Running::spawn(command, document.to_string().as_bytes()).wait().refused();
+            assert_eq!(values(), before, "{document}");
+            assert!(!out.stderr.contains("could not be put back"), "{document}: {out:#?}");
+        }
+    });
+}
+
+/// systemd makes 16 % of it, and writes that when it hears of anything else.
+#[test]
+fn time_on_the_processors_is_not_rounded_by_a_change_of_something_else() {
+    need!(root, systemd, cgroup_v2, controller("cpu"), controller("pids"));
+    let time = json!({ "quota": 15_001, "period": 100_000 });
+    let container = waiting().systemd("system.slice").linux(|l| l["resources"]["cpu"] = time).start();
+    call(container.command(["update", "--pids-limit", "55", container.id()])).ok();
+    let folder = folder(&container);
+    assert_eq!(value(&folder, "pids.max"), "55");
+    differs_at_times([runc("lets systemd round it"), crun("lets systemd round it")], || {
+        assert_eq!(value(&folder, "cpu.max"), "15001 100000");
+    });
+}
+
+#[test]
+fn processors_and_time_are_both_what_was_asked_for() {
+    need!(root, systemd, cgroup_v2, controller("cpu"), controller("cpuset"));
+    let container = waiting().systemd("system.slice").start();
+    let options = ["--cpu-quota", "15001", "--cpu-period", "100000", "--cpuset-cpus", "0"];
+    call(container.command(["update"].into_iter().chain(options).chain([container.id()]))).ok();
+    let folder = folder(&container);
+    assert_eq!(value(&folder, "cpuset.cpus"), "0");
+    differs_at_times([runc("lets systemd round it"), crun("lets systemd round it")], || {
+        assert_eq!(value(&folder, "cpu.max"), "15001 100000");
+    });
+    assert_properties(&container, &[("AllowedCPUs", "0"), ("CPUQuotaPerSecUSec", "160ms")]);
+}
+
+#[test]
+fn who_is_idle_no_more_is_not_made_so_again() {
+    need!(root, systemd, cgroup_v2, controller("cpu"), kernel(5, 15));
+    let container = waiting().systemd("system.slice").start();
+    for idle in ["1", "0"] {
+        call(container.command(["update", "--cpu-idle", idle, container.id()])).ok();
+        assert_eq!(value(&folder(&container), "cpu.idle"), idle);
+    }
+    // It writes all of a unit's properties when one of them changes.
+    call(systemctl(["set-property", "--runtime", &container.unit().unwrap(), "TasksMax=100"])).ok();
+    eventually("systemd has written", || value(&folder(&container), "pids.max") == "100");
+    differs_at_times([runc("does not tell systemd"), crun("does not tell systemd")], || {
+        assert_eq!(value(&folder(&container), "cpu.idle"), "0");
+    });
+}
+
+#[test]
+fn the_limit_of_a_container_in_which_the_kernel_kills_can_be_raised() {
+    need!(root, systemd, cgroup_v2, controller("memory"));
+    let limit = json!({ "limit": 16 << 20, "swap": 16 << 20 });
+    let container = waiting().systemd("system.slice").linux(|l| l["resources"]["memory"] = limit).start();
+    let folder = folder(&container);
+    // Ended with the container.
+    let mut storm = Command::new("sh")
+        .args(["-c", "echo $$ > \"$0\"; while :; do tail /dev/zero; done"])
+        .arg(folder.join("cgroup.procs"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let kills = || {
+        let text = value(&folder, "memory.events");
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok()).unwrap()
+    };
+    eventually("the kernel kills", || kills() > 0);
+    for limit in 17..37 {
+        let before = kills();
+        call(container.command(["update", "--memory", &format!("{limit}m"), container.id()])).ok();
+        assert_eq!(value(&folder, "memory.max"), (limit << 20).to_string());
+        eventually("the kernel kills again", || kills() > before);
+    }
+    container.delete_by_force().ok();
+    storm.wait().unwrap();
+}
+
+#[test]
 fn annotations_are_properties_of_the_unit() {
     need!(root, systemd, cgroup_v2);
     let container = waiting()
@@ -192,9 +318,18 @@ fn what_systemd_would_not_understand_is_refused() {
         path("/a/b").says("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups");
         path("a--b.slice:spec:x").says("invalid slice name: a--b.slice");
     });
-    for (key, value) in [("Ab", "5"), ("A-b-c", "5"), ("Description", "no quotes"), ("NoSuchThing", "5")] {
+    for (key, value, why) in [
+        ("Ab", "5", "too short"),
+        ("A-b-c", "5", "non-alphabetic"),
+        ("Description", "no quotes", "is not a value"),
+        // systemd's own words.
+        ("NoSuchThing", "5", "NoSuchThing"),
+    ] {
         let annotations = json!({ format!("org.systemd.property.{key}"): value });
-        waiting().systemd("").config(|c| c["annotations"] = annotations).create_fails();
+        let output = waiting().systemd("").config(|c| c["annotations"] = annotations).create_fails();
+        differs_at_times([runc("has words of its own"), crun("has words of its own")], || {
+            output.clone().says(why);
+        });
     }
 }
 
@@ -313,11 +448,16 @@ fn a_unit_of_another_container_is_left_alone() {
 #[test]
 fn of_a_creator_that_was_killed_delete_by_force_leaves_nothing() {
     need!(root, systemd, cgroup_v2);
-    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "kill -KILL $PPID"] });
+    // It stays in the scope, so that systemd does not end it by itself.
+    let hold = r#"pid=$(sed 's/.*"pid": *\([0-9]*\).*/\1/')
+        echo $$ > "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")/cgroup.procs"
+        kill -KILL $PPID
+        exec sleep 1000 < /dev/null > /dev/null 2>&1"#;
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", hold] });
     let mut container = waiting().systemd("system.slice").hook("createRuntime", hook).container();
-    container.create();
-    container.delete_by_force();
-    // systemd notices by itself that nobody is left, at the latest now.
+    assert_eq!(container.create().code(), 128 + 9, "the hook kills the creator");
+    assert_eq!(container.unit_property("ActiveState"), "active");
+    container.delete_by_force().ok();
     assert!(container.remains().is_empty(), "{:?}", container.remains());
 }
 

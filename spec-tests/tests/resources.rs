@@ -224,7 +224,10 @@ fn block_io() -> Vec<Row> {
             Outcome::Refused("leafWeight"),
         ),
     ];
-    let Some((major, minor, disk)) = disk() else { return rows };
+    let Some((major, minor, disk)) = disk() else {
+        need::skip("block_devices", "disk", "no block device in /sys/block has a size");
+        return rows;
+    };
     let rate = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
     let line = |value: &str| format!("{disk} {value}");
     for (property, v1, value, v2) in [

@@ -284,6 +284,14 @@ fn a_refused_update_leaves_what_hangs_together() {
     ];
     let too_many = json!({ "limit": 9_000_000_000_i64 });
     let has_cpuset = need::controller("cpuset").is_ok();
+    let started = |idle: &str| {
+        let container = with(|r| {
+            r["cpu"] = json!({ "quota": 40_000, "period": 80_000, "shares": 700, "burst": 10_000 });
+        });
+        update(&container, &["--cpu-idle", idle]).silent();
+        container
+    };
+    let containers = [started("0"), started("1")];
     differs([runc(all_or_nothing), crun(all_or_nothing)], || {
         for (idle, cpu) in [
             (0, json!({ "idle": 1 })),
@@ -300,16 +308,11 @@ fn a_refused_update_leaves_what_hangs_together() {
             if !has_cpuset && !cpu["cpus"].is_null() {
                 continue;
             }
-            let container = with(|r| {
-                r["cpu"] = json!({ "quota": 40_000, "period": 80_000, "shares": 700, "burst": 10_000 });
-            });
-            if idle == 1 {
-                update(&container, &["--cpu-idle", "1"]).silent();
-            }
-            let files = || files.iter().filter(|(v1, v2)| there(&container, *v1, v2));
-            let values = || -> Vec<String> { files().map(|(v1, v2)| value(&container, *v1, v2)).collect() };
+            let container: &Container = &containers[idle];
+            let files = || files.iter().filter(|(v1, v2)| there(container, *v1, v2));
+            let values = || -> Vec<String> { files().map(|(v1, v2)| value(container, *v1, v2)).collect() };
             let before = values();
-            let out = update_by(&container, &json!({ "cpu": cpu, "pids": too_many })).refused();
+            let out = update_by(container, &json!({ "cpu": cpu, "pids": too_many })).refused();
             assert_eq!(values(), before, "{cpu}");
             assert!(!out.stderr.contains("could not be put back"), "{cpu}: {out:#?}");
         }

@@ -85,10 +85,6 @@ impl<'a> Change<'a> {
         self.folder.path() == other.folder.path() && self.before == other.before
     }
 
-    pub(super) fn now(&self) -> Result<String> {
-        self.folder.read(&self.write.file)
-    }
-
     pub(super) fn set(&self) -> Result<()> {
         self.folder.write(&self.write.file, &self.write.value).map_err(|error| match error.errno() {
             Some(Errno::EBUSY) => self.busy(error),

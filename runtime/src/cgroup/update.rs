@@ -40,11 +40,12 @@ pub fn update(paths: &Paths, plan: &Plan) -> Result<()> {
     // nothing has changed.
     tell(paths, first)?;
     let mut written = Vec::new();
-    let result =
-        write_all(first, &mut written).and_then(|()| tell_and_write_last(paths, first, last, &mut written));
+    let result = write_all(first, &mut written)
+        .and_then(|()| tell(paths, last))
+        .and_then(|()| write_all(last, &mut written));
     let Err(error) = result else { return Ok(()) };
     let mut failed = Vec::new();
-    // And again the manager first: it rounds, and what it makes of a value it writes.
+    // And again the manager first: what it makes of a value, it writes.
     let before: Vec<_> = changes.iter().flat_map(Change::old).collect();
     failed.extend(super::set_back(paths, &before).err());
     // It may have written what we had not come to.
@@ -63,27 +64,6 @@ fn tell(paths: &Paths, changes: &[Change<'_>]) -> Result<()> {
     let asked = changes.iter().map(|change| (&*change.write.file, &*change.write.value));
     let values: Vec<_> = changes.iter().filter_map(Change::brings).chain(asked).collect();
     super::set(paths, &values)
-}
-
-/// What cannot be undone, when all else stands.
-fn tell_and_write_last<'a, 'b>(
-    paths: &Paths,
-    first: &'b [Change<'a>],
-    last: &'b [Change<'a>],
-    written: &mut Vec<&'b Change<'a>>,
-) -> Result<()> {
-    if last.is_empty() {
-        return Ok(());
-    }
-    let stands = first.iter().map(Change::now).collect::<Result<Vec<_>>>()?;
-    tell(paths, last)?;
-    // A manager that is told anything writes all that it knows, rounded.
-    for (change, stands) in first.iter().zip(stands) {
-        if change.now()? != stands {
-            change.set()?;
-        }
-    }
-    write_all(last, written)
 }
 
 fn write_all<'a, 'b>(changes: &'b [Change<'a>], written: &mut Vec<&'b Change<'a>>) -> Result<()> {

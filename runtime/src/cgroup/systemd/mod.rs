@@ -236,13 +236,16 @@ impl Manage for Systemd {
     fn set(&self, paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
         let Some(unit) = &paths.unit else { return Ok(()) };
         let (properties, unsaid) = properties::of_writes(values.iter().copied());
-        unsaid.into_iter().next().map_or_else(|| tell(unit, &properties), |why| Err(cannot_be_told(why)))
+        unsaid
+            .into_iter()
+            .next()
+            .map_or_else(|| tell(paths, unit, &properties), |why| Err(cannot_be_told(why)))
     }
 
     fn set_back(&self, paths: &Paths, values: &[(&str, &str)]) -> Result<()> {
         let Some(unit) = &paths.unit else { return Ok(()) };
         let (properties, unsaid) = properties::of_writes(values.iter().copied());
-        let mut failed: Vec<Error> = tell(unit, &properties).err().into_iter().collect();
+        let mut failed: Vec<Error> = tell(paths, unit, &properties).err().into_iter().collect();
         failed.extend(unsaid.into_iter().map(cannot_be_told));
         if failed.is_empty() { Ok(()) } else { Err(Error::Cleanup(failed)) }
     }
@@ -260,10 +263,11 @@ fn cannot_be_told(Unsaid { file, what }: Unsaid) -> Error {
 }
 
 /// When this returns, systemd has written its own values, and can write over nobody's.
-fn tell(unit: &Unit, properties: &[Versioned]) -> Result<()> {
+fn tell(paths: &Paths, unit: &Unit, properties: &[Versioned]) -> Result<()> {
     if properties.is_empty() {
         return Ok(());
     }
+    let time = CpuTime::look(paths)?;
     let mut connection = open(unit.manager, PATIENCE)?;
     let method = "SetUnitProperties";
     // Not for longer than the unit lives.
@@ -273,7 +277,37 @@ fn tell(unit: &Unit, properties: &[Versioned]) -> Result<()> {
     })
     .map_err(|why| connection.explain(method, &unit.name, why))?;
     // It answers first and writes then, but before it reads what else it is asked.
-    connection.property("Version").map(drop).map_err(|why| connection.explain("Get", "property Version", why))
+    let version = connection.property("Version");
+    version.map_err(|why| connection.explain("Get", "property Version", why))?;
+    time.map_or(Ok(()), |time| time.put_back())
+}
+
+/// The one limit that systemd rounds, to whole percents: whatever it is told of a unit, it writes all
+/// that it knows of it.
+struct CpuTime {
+    folder: Folder,
+    values: Vec<(&'static str, String)>,
+}
+
+impl CpuTime {
+    fn look(paths: &Paths) -> Result<Option<Self>> {
+        let Some(place) = paths.v1_with("cpu").or(paths.v2.as_ref()) else { return Ok(None) };
+        let folder = Folder::open(&place.folder)?;
+        let mut values = Vec::new();
+        for file in ["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us"] {
+            values.extend(folder.read_if_there(file)?.map(|text| (file, text.trim_end().to_owned())));
+        }
+        Ok(Some(CpuTime { folder, values }))
+    }
+
+    fn put_back(&self) -> Result<()> {
+        for (file, value) in &self.values {
+            if self.folder.read_value(file)? != *value {
+                self.folder.write(file, value)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The words of runc.
