@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Runtime, state::state};
+use super::{Runtime, status::status};
 use crate::config::id::ContainerId;
 use crate::error::{Error, Result};
 use crate::state::{self, Dir, State};
@@ -14,8 +14,9 @@ pub fn list(runtime: &Runtime) -> Result<Vec<(ContainerId, Result<State>)>> {
     let ids = state::list(&runtime.root)?;
     let passwd = read_passwd()?;
     let with_owner = |id: &ContainerId| {
-        let owner = Dir::open(&runtime.root, id)?.load()?.owner;
-        Ok(State { owner: user_name(&passwd, owner), ..state(runtime, id)? })
+        let dir = Dir::open(&runtime.root, id)?;
+        let record = dir.load()?;
+        Ok(State::new(&record, status(&dir, &record)?, user_name(&passwd, record.owner)))
     };
     Ok(ids.into_iter().map(|id| (id.clone(), with_owner(&id))).collect())
 }
