@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::tcgetattr;
 use nix::unistd::mkdtemp;
 
 use super::fifo::Fifo;
 use super::file;
-use super::pump::{Pump, Step};
+use super::pump::{Pump, Step, has_room};
 use super::set::{Set, Source};
 use crate::error::{Error, Result};
 use crate::sys::io::{received_fd, set_terminal_size};
@@ -186,7 +185,11 @@ impl Console {
         let (Some(master), Some(output)) = (&self.master, self.output.fd()) else { return Ok(false) };
         match self.to_client.step(master.as_fd(), output) {
             Step::Moved => return Ok(true),
-            Step::Waits if self.process_ended && self.to_client.is_empty() && has_room(output)? => {
+            Step::Waits
+                if self.process_ended
+                    && self.to_client.is_empty()
+                    && has_room(output, "the terminal's output")? =>
+            {
                 self.finish(set)?;
             }
             Step::Waits => {}
@@ -277,13 +280,6 @@ impl Console {
         }
         self.output = Output::Closed;
     }
-}
-
-/// Whether bytes could be written, so that it is the source that has none.
-fn has_room(output: BorrowedFd<'_>) -> Result<bool> {
-    let mut fds = [PollFd::new(output, PollFlags::POLLOUT)];
-    poll(&mut fds, PollTimeout::ZERO).map_err(|errno| Error::sys("poll", "the terminal's output", errno))?;
-    Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT)))
 }
 
 fn io<'a>(operation: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {

@@ -53,6 +53,10 @@ impl Found {
         Ok(Found { file, path: path.to_owned(), is_fifo: mode & SFlag::S_IFMT == SFlag::S_IFIFO })
     }
 
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
     /// Opens the same file, whatever is at the path by now.
     pub(super) fn open(&self, flags: OFlag) -> Result<OwnedFd> {
         reopen(self.file.as_fd(), flags).map_err(|errno| Error::sys("open", self.path.display(), errno))

@@ -60,6 +60,7 @@ pub enum Given {
 /// The streams of one process.
 #[derive(Debug)]
 pub struct Stdio {
+    gives_fifos: bool,
     set: Set,
     given: Option<Given>,
     /// The writing end of stdin's FIFO.
@@ -73,7 +74,13 @@ pub struct Stdio {
 impl Stdio {
     /// Opens all, and starts the logger if there is one; then [`Stdio::is_ready`] has to be waited for.
     pub fn open(request: &Request<'_>) -> Result<Self> {
+        Self::open_as(request, !judges_files())
+    }
+
+    /// `gives_fifos`: to the container, which otherwise has pipes.
+    fn open_as(request: &Request<'_>, gives_fifos: bool) -> Result<Self> {
         let mut stdio = Stdio {
+            gives_fifos,
             set: Set::default(),
             given: None,
             stdin: None,
@@ -132,16 +139,18 @@ impl Stdio {
             }
         };
         let found = Found::at(&path)?;
-        let mode = if request.terminal { OFlag::O_RDONLY | OFlag::O_NONBLOCK } else { OFlag::O_RDONLY };
-        if found.is_fifo {
+        let is_given = !request.terminal && found.is_fifo && self.gives_fifos;
+        let mode = if is_given { OFlag::O_RDONLY } else { OFlag::O_RDONLY | OFlag::O_NONBLOCK };
+        let source = if found.is_fifo {
             // Open for reading and writing while the ends are opened, neither of which waits then.
             let _both = Fifo::open(&found, owner)?;
             let reader = found.open(mode)?;
             self.stdin = Some(found.open(OFlag::O_WRONLY | OFlag::O_NONBLOCK)?);
-            return Ok(Some(reader));
-        }
-        let source = found.open(mode)?;
-        if request.terminal {
+            reader
+        } else {
+            found.open(mode)?
+        };
+        if request.terminal || is_given {
             return Ok(Some(source));
         }
         let (relay, end) = Relay::to_container(source, request.stdin, &mut self.set)?;
@@ -152,6 +161,15 @@ impl Stdio {
 
     fn container_end(&mut self, opened: Opened, owner: Owner) -> Result<OwnedFd> {
         match opened {
+            Opened::Fifo(fifo, found) if !self.gives_fifos => {
+                let name = found.name();
+                let sink = found.open(OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
+                let (mut relay, end) = Relay::from_container(sink, &name, &mut self.set)?;
+                owner.give(end.as_fd(), name.as_ref())?;
+                relay.hold(fifo);
+                self.relays.push(relay);
+                Ok(end)
+            }
             Opened::Fifo(fifo, found) => {
                 let end = found.open(OFlag::O_WRONLY)?;
                 self.outputs.push(fifo);
@@ -186,6 +204,9 @@ impl Stdio {
                     for fifo in &mut self.outputs {
                         fifo.opened(&self.set)?;
                     }
+                    for relay in &mut self.relays {
+                        relay.opened(&self.set)?;
+                    }
                     if let Some(console) = console {
                         console.opened(&self.set)?;
                     }
@@ -202,7 +223,7 @@ impl Stdio {
     }
 
     fn carry(&mut self) -> Result<()> {
-        self.relays.iter_mut().map(|relay| relay.carry(&self.set)).fold(Ok(()), Result::and)
+        self.relays.iter_mut().map(|relay| relay.carry(&mut self.set)).fold(Ok(()), Result::and)
     }
 
     /// The runtime's verb can begin.
@@ -235,10 +256,11 @@ impl Stdio {
     /// so that readers see the end.
     pub fn process_ended(&mut self) -> Result<()> {
         self.stdin = None;
-        for relay in &mut self.relays {
-            relay.process_ended(&self.set);
-        }
         let mut result = Ok(());
+        for relay in &mut self.relays {
+            let ended = relay.process_ended(&mut self.set);
+            result = result.and(ended);
+        }
         for fifo in &mut self.outputs {
             let released = fifo.release(&mut self.set);
             result = result.and(released);
@@ -259,6 +281,9 @@ impl Stdio {
         self.given = None;
         self.stdin = None;
         let carried = self.carry();
+        for relay in &mut self.relays {
+            relay.close(&mut self.set);
+        }
         for mut fifo in self.outputs.drain(..) {
             fifo.close(&self.set);
         }
@@ -273,6 +298,15 @@ impl Stdio {
     pub fn is_closed(&self) -> bool {
         self.logger.as_ref().is_none_or(Logger::has_ended) && self.relays.iter().all(Relay::has_ended)
     }
+}
+
+/// Whether a security module may judge what a container has open by its label or path: it lets pipes
+/// of the runtime's pass, but not a FIFO in a folder of the host's, and the kernel then puts a null
+/// device into its place.
+fn judges_files() -> bool {
+    let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
+        || apparmor.is_ok_and(|enabled| enabled.starts_with(b"Y"))
 }
 
 /// An output before it is known who writes to it.

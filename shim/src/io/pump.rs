@@ -6,7 +6,10 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
+
+use crate::error::{Error, Result};
 
 /// What a terminal holds at most, and a page.
 const SIZE: usize = 4096;
@@ -98,4 +101,11 @@ fn again(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
             other => return other,
         }
     }
+}
+
+/// Whether bytes could be written, so that it is the source that has none.
+pub(super) fn has_room(sink: BorrowedFd<'_>, name: &str) -> Result<bool> {
+    let mut fds = [PollFd::new(sink, PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).map_err(|errno| Error::sys("poll", name, errno))?;
+    Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT)))
 }

@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-use super::pump::{Pump, Step};
+use super::fifo::Fifo;
+use super::pump::{Pump, Step, has_room};
 use super::set::{Set, Source};
 use crate::error::{Error, Result};
 
@@ -20,6 +21,8 @@ pub(super) struct Relay {
     name: String,
     /// `None`: it has ended.
     ends: Option<Ends>,
+    /// The sink's, which is held open for readers to come.
+    fifo: Option<Fifo>,
     is_input: bool,
     pump: Pump,
     /// The source had nothing more when it was looked at last.
@@ -40,6 +43,11 @@ impl Relay {
         Self::start(source, sink, name, false, set).map(|relay| (relay, container))
     }
 
+    /// The sink is this FIFO's.
+    pub(super) fn hold(&mut self, fifo: Fifo) {
+        self.fifo = Some(fifo);
+    }
+
     /// From `source` to the container. Gives the container's end too.
     pub(super) fn to_container(source: OwnedFd, name: &str, set: &mut Set) -> Result<(Self, OwnedFd)> {
         let (container, sink) = pipe(name)?;
@@ -55,7 +63,7 @@ impl Relay {
         set.watch(sink.as_fd(), Source::CarriedTo).map_err(failed)?;
         let ends = Some(Ends { source, sink });
         let (name, pump) = (name.to_owned(), Pump::default());
-        Ok(Relay { name, ends, is_input, pump, is_drained: false, has_failed: false })
+        Ok(Relay { name, ends, fifo: None, is_input, pump, is_drained: false, has_failed: false })
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -70,7 +78,7 @@ impl Relay {
     /// Carries what there is, as long as there is room, or until others have waited long enough.
     /// The error is the first that the sink gave; what could not be written is dropped, because the
     /// container must not hang on a full disk.
-    pub(super) fn carry(&mut self, set: &Set) -> Result<()> {
+    pub(super) fn carry(&mut self, set: &mut Set) -> Result<()> {
         let mut result = Ok(());
         for _ in 0..ROUNDS {
             let Some(ends) = &self.ends else { return result };
@@ -78,12 +86,12 @@ impl Relay {
             match self.pump.step(ends.source.as_fd(), ends.sink.as_fd()) {
                 Step::Moved => {}
                 Step::Waits => {
-                    self.is_drained = self.pump.is_empty();
+                    self.is_drained = self.pump.is_empty() && has_room(ends.sink.as_fd(), &self.name)?;
                     return result;
                 }
-                Step::SourceEnded | Step::HungUp => self.end(set),
+                Step::SourceEnded | Step::HungUp => result = result.and(self.end(set)),
                 // The container reads no more.
-                Step::SinkFailed(Errno::EPIPE) => self.end(set),
+                Step::SinkFailed(Errno::EPIPE) => result = result.and(self.end(set)),
                 Step::SinkFailed(errno) => {
                     self.pump.clear();
                     if !self.has_failed {
@@ -101,16 +109,34 @@ impl Relay {
     }
 
     /// It reads no more.
-    pub(super) fn process_ended(&mut self, set: &Set) {
-        if self.is_input {
-            self.end(set);
-        }
+    pub(super) fn process_ended(&mut self, set: &mut Set) -> Result<()> {
+        if self.is_input { self.end(set) } else { Ok(()) }
     }
 
-    fn end(&mut self, set: &Set) {
+    fn end(&mut self, set: &mut Set) -> Result<()> {
         if let Some(ends) = self.ends.take() {
             set.forget(ends.source.as_fd());
             set.forget(ends.sink.as_fd());
+        }
+        self.fifo.as_mut().map_or(Ok(()), |fifo| fifo.release(set))
+    }
+
+    /// Somebody opened a FIFO, perhaps this one.
+    pub(super) fn opened(&mut self, set: &Set) -> Result<()> {
+        self.fifo.as_mut().map_or(Ok(()), |fifo| fifo.opened(set))
+    }
+
+    /// Carries on, but not to a reader that does not read.
+    pub(super) fn close(&mut self, set: &mut Set) {
+        if self.fifo.is_none() || (self.is_drained && !self.has_ended()) {
+            return;
+        }
+        if let Some(ends) = self.ends.take() {
+            set.forget(ends.source.as_fd());
+            set.forget(ends.sink.as_fd());
+        }
+        if let Some(mut fifo) = self.fifo.take() {
+            fifo.close(set);
         }
     }
 }

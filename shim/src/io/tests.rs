@@ -150,8 +150,9 @@ fn terminal<'a>(stdin: &'a str, stdout: &'a str) -> Request<'a> {
     Request { terminal: true, ..request(stdin, stdout, "") }
 }
 
+/// FIFOs are the container's own, whatever host this is.
 fn open(request: &Request<'_>) -> (Stdio, [File; 3]) {
-    let mut stdio = Stdio::open(request).unwrap();
+    let mut stdio = Stdio::open_as(request, true).unwrap();
     wait(&mut stdio, Stdio::is_ready);
     let Some(Given::Streams(streams)) = stdio.take_given() else { panic!("no streams") };
     (stdio, streams.map(File::from))
@@ -387,6 +388,115 @@ fn no_name_is_dev_null() {
     out.write_all(b"x").unwrap();
     err.write_all(b"x").unwrap();
     assert!(stdio.is_drained() && stdio.is_closed() && stdio.poll_fd().is_none());
+}
+
+// FIFOs that the container does not get itself
+
+fn open_with_pipes(request: &Request<'_>) -> (Stdio, [File; 3]) {
+    let mut stdio = Stdio::open_as(request, false).unwrap();
+    let Some(Given::Streams(streams)) = stdio.take_given() else { panic!("no streams") };
+    for stream in &streams {
+        let path = fs::read_link(format!("/proc/self/fd/{}", stream.as_raw_fd())).unwrap();
+        assert!(path.starts_with("/dev/null") || path.to_str().unwrap().starts_with("pipe:"), "{path:?}");
+    }
+    (stdio, streams.map(File::from))
+}
+
+#[test]
+fn all_bytes_arrive_in_fifos_and_from_them_through_pipes() {
+    let client = Client::new();
+    let names = ["stdin", "stdout", "stderr"].map(|name| client.name(name));
+    let (mut stdio, [stdin, out, err]) = open_with_pipes(&request(&names[0], &names[1], &names[2]));
+    let readers = [receive(client.reader("stdout")), receive(client.reader("stderr")), receive(stdin)];
+    let writers = [send(MUCH, out), send(MUCH / 10, err), send(MUCH / 10, client.writer("stdin"))];
+    stdio.close_stdin();
+    for writer in writers {
+        serve_while(&mut stdio, writer);
+    }
+    wait(&mut stdio, |_| readers.iter().all(JoinHandle::is_finished));
+    let sums = readers.map(|reader| reader.join().unwrap());
+    assert_eq!(sums, [MUCH, MUCH / 10, MUCH / 10]);
+    assert!(stdio.relays.iter().all(Relay::has_ended));
+    end(stdio);
+}
+
+#[test]
+fn a_reader_that_has_stopped_makes_a_container_with_pipes_wait_and_loses_nothing() {
+    let client = Client::new();
+    let (mut stdio, [_, mut out, _]) = open_with_pipes(&request("", &client.name("stdout"), ""));
+    fcntl(&out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let (mut source, mut written, mut idle) = (bytes(usize::MAX), 0, 0);
+    let mut page = [0; 4096];
+    source.read_exact(&mut page).unwrap();
+    // As if it wrote for ever: what is taken is what the pipe and the FIFO hold.
+    while idle < 3 {
+        match out.write(&page) {
+            Ok(4096) => {
+                (written, idle) = (written + 4096, 0);
+                source.read_exact(&mut page).unwrap();
+            }
+            Ok(count) => panic!("a part of a page: {count}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                idle += 1;
+                stdio.ready().unwrap();
+            }
+        }
+    }
+    assert_eq!(written, 2 * 65536);
+    drop(out);
+    stdio.process_ended().unwrap();
+    assert!(!stdio.is_drained());
+    // No turning in circles meanwhile.
+    stdio.ready().unwrap();
+    let mut fds = [PollFd::new(stdio.poll_fd().unwrap(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(50u8)).unwrap(), 0);
+    let reader = receive(client.reader("stdout"));
+    assert_eq!(serve_while(&mut stdio, reader), written);
+    assert!(stdio.is_drained());
+    end(stdio);
+}
+
+#[test]
+fn readers_of_what_comes_through_a_pipe_can_leave_and_come_even_after_the_end() {
+    let client = Client::new();
+    let (mut stdio, [_, mut out, _]) = open_with_pipes(&request("", &client.name("stdout"), ""));
+    let mut first = client.reader("stdout");
+    out.write_all(b"one").unwrap();
+    stdio.ready().unwrap();
+    let mut got = [0; 3];
+    first.read_exact(&mut got).unwrap();
+    drop(first);
+    out.write_all(b" two").unwrap();
+    stdio.ready().unwrap();
+    out.write_all(b" three").unwrap();
+    drop(out);
+    stdio.process_ended().unwrap();
+    assert!(stdio.is_drained());
+    let mut second = client.reader("stdout");
+    let read = spawn(move || {
+        let mut text = String::new();
+        second.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!((&got, serve_while(&mut stdio, read).as_str()), (b"one", " two three"));
+    end(stdio);
+}
+
+#[test]
+fn what_nobody_ever_reads_keeps_nothing_open_after_the_close() {
+    let client = Client::new();
+    let (mut stdio, [_, mut out, _]) = open_with_pipes(&request("", &client.name("stdout"), ""));
+    out.write_all(&[7; 65536]).unwrap();
+    stdio.ready().unwrap();
+    out.write_all(b"no room for this").unwrap();
+    // Somebody that the process has left behind holds its end.
+    stdio.process_ended().unwrap();
+    assert!(!stdio.is_drained());
+    stdio.close().unwrap();
+    assert!(stdio.is_closed());
+    assert_eq!(out.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(nonblocking(&client.path("stdout"), false).read(&mut [0]).unwrap(), 0);
 }
 
 // Files
