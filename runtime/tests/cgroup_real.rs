@@ -670,9 +670,12 @@ fn rootless_goes_without_what_somebody_else_has_made() {
     let name = "rootless_goes_without_what_somebody_else_has_made";
     let read_only = "for m in $(grep -o '/sys/fs/cgroup/[^ ]* ' /proc/self/mountinfo); do mount -o remount,bind,ro $m; done";
     let facts = Facts { euid: 1000, rootless: true, ..facts() };
-    let id = ContainerId::new("somebody-elses").unwrap();
+    let inside = std::env::var_os(INSIDE).is_some();
+    // The run inside is a child of the one outside.
+    let outside = if inside { std::os::unix::process::parent_id() } else { std::process::id() };
+    let id = ContainerId::new(&format!("tare-test-{outside}-somebody")).unwrap();
     let plan = cgroup::plan(&id, &config(None, Resources::default()), &facts, Driver::Cgroupfs).unwrap();
-    if std::env::var_os(INSIDE).is_some() {
+    if inside {
         let mut undo = Undo::new();
         let created = cgroup::create(&plan, &mut undo).map_err(|error| undo.unwind(error)).unwrap();
         assert_eq!((created.paths().v1.len(), &created.paths().v2), (0, &None));
