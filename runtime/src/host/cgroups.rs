@@ -1,21 +1,14 @@
 //! Where the control groups are mounted, and where this process is in each.
-//!
-//! Our own parser over bytes: of a mount table that may have thousands of lines only the few of
-//! cgroups are taken apart (`procfs` makes a map and a dozen strings of each line).
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use super::mounts::{MOUNT_TABLE, MountLine, path, read};
 use super::{CgroupLayout, Hierarchy};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 const OWN_CGROUPS: &str = "/proc/self/cgroup";
 const STANDARD_MOUNT: &str = "/sys/fs/cgroup";
 
@@ -106,63 +99,12 @@ fn memberships(own: &[u8]) -> impl Iterator<Item = (&[u8], PathBuf)> {
     })
 }
 
-struct MountLine<'a> {
-    root: PathBuf,
-    point: PathBuf,
-    kind: &'a [u8],
-    super_options: &'a [u8],
-}
-
-impl<'a> MountLine<'a> {
-    /// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/sda rw,errors=continue`,
-    /// <https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut fields = line.split(|&b| b == b' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
-        let kind = rest.next()?;
-        let super_options = rest.nth(1)?;
-        Some(MountLine { root: path(unescape(root)), point: path(unescape(point)), kind, super_options })
-    }
-}
-
-/// The kernel writes space, tab, newline and backslash as three octal digits (`\040`).
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        match after {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if byte == b'\\' => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    out
-}
-
-fn path(bytes: Vec<u8>) -> PathBuf {
-    PathBuf::from(OsString::from_vec(bytes))
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn words(bytes: &[u8]) -> Vec<String> {
     text(bytes).split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| Error::io("read", path, &e);
-    // Files of /proc have no length: with room for all, one read takes it and one finds the end.
-    let mut bytes = Vec::with_capacity(16 << 10);
-    File::open(path).map_err(fail)?.read_to_end(&mut bytes).map_err(fail)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -229,7 +171,6 @@ mod tests {
         let table = br"9 8 0:1 /a\134b /mnt/with\040space\011tab\012line\134 ro - cgroup cgroup rw,pids";
         let layout = CgroupLayout::parse(table, b"7:pids:/");
         assert_eq!(layout.v1, [hierarchy(&["pids"], "/mnt/with space\ttab\nline\\", "/a\\b", "/")]);
-        assert_eq!(unescape(br"\04 \9 \777 \"), br"\04 \9 \777 \");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! machine, and the golden plans of the tests are for machines that are written down.
 
 mod cgroups;
+mod mounts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,13 +84,7 @@ impl Facts {
 
     /// For `--no-pivot`: where all of proc or sysfs can be seen.
     pub fn probe_full_mounts(&mut self) -> Result<()> {
-        let failed = |e: procfs::ProcError| Error::Protocol(format!("/proc/self/mountinfo: {e}"));
-        let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo()).map_err(failed)?;
-        let full =
-            |m: &procfs::process::MountInfo| matches!(m.fs_type.as_str(), "proc" | "sysfs") && m.root == "/";
-        self.full_mounts = mounts.into_iter().filter(full).map(|m| m.mount_point).collect();
-        // What is mounted on another goes first.
-        self.full_mounts.reverse();
+        self.full_mounts = mounts::full_mounts(&mounts::read(Path::new(mounts::MOUNT_TABLE))?);
         Ok(())
     }
 }

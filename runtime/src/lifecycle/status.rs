@@ -216,6 +216,13 @@ mod tests {
     }
 
     #[test]
+    fn it_reads_what_procfs_reads() {
+        let oracle = procfs::process::Process::myself().unwrap().stat().unwrap();
+        let own = stat(i32::try_from(std::process::id()).unwrap()).unwrap().unwrap();
+        assert_eq!(own.start_time, oracle.starttime);
+    }
+
+    #[test]
     fn a_name_does_not_confuse_what_comes_behind_it() {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
         for name in ["sh", "a) R 1 (b", "", "\u{ff}"] {
