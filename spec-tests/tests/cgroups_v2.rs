@@ -184,7 +184,7 @@ fn the_limit_of_memory_holds() {
 fn check_before_update_refuses_a_limit_below_the_usage() {
     need!(root, cgroup_v2, controller("memory"));
     let container = resources(|r| r["memory"] = json!({ "limit": 104_857_600, "checkBeforeUpdate": true }))
-        .probe(["memory", "50", ",", "wait"])
+        .probe(["hold", "50"])
         .start();
     container.wait_for_stdout("ready");
     let file = container.dir().join("resources.json");

@@ -14,7 +14,7 @@
 //! | `children N` | N children that sleep for a minute; says how many there are |
 //! | `orphan` | a grandchild that sleeps for a minute as a child of init, with no descriptor open |
 //! | `bomb` | says `armed`, and forks without end, as do its children; not one of them gives in to a signal |
-//! | `memory MIB` | takes and touches memory, keeps it, says `touched MIB` |
+//! | `memory MIB` | takes and touches memory, says `touched MIB`, and gives it back |
 //! | `hold MIB` | takes memory and keeps it, then as `wait` |
 //! | `burn MILLISECONDS` | uses a processor |
 //! | `exit N` | |
