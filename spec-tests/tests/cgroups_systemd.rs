@@ -5,10 +5,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use spec_tests::call::{Running, call, eventually};
 use spec_tests::runtime::under_test;
 use spec_tests::{Bundle, Container, Flavor, crun, differs, differs_at_times, json, need, runc, systemctl};
+
+/// systemd that reads its units again writes the rounded times of all of them: who asks for that, and who looks at a
+/// time that is not round, is alone.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The cgroup that the container's process is in, on v2.
 fn cgroup(container: &Container) -> String {
@@ -83,6 +91,7 @@ fn without_a_path_the_scope_has_the_name_of_the_container() {
 #[test]
 fn limits_are_in_the_files_and_in_the_unit_and_stay_when_systemd_is_reloaded() {
     need!(root, systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    let _alone = alone();
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
@@ -118,6 +127,7 @@ fn limits_are_in_the_files_and_in_the_unit_and_stay_when_systemd_is_reloaded() {
 #[test]
 fn unified_resources_are_told_to_systemd_too() {
     need!(root, systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    let _alone = alone();
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
@@ -142,6 +152,7 @@ fn unified_resources_are_told_to_systemd_too() {
 #[test]
 fn an_update_changes_the_unit_too() {
     need!(root, systemd, cgroup_v2, controller("memory"), controller("pids"), controller("cpu"));
+    let _alone = alone();
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| l["resources"]["memory"] = json!({ "limit": 64 << 20 }))
@@ -173,6 +184,7 @@ fn a_refused_update_leaves_the_files_and_the_unit() {
         controller("cpu"),
         kernel(5, 15)
     );
+    let _alone = alone();
     let has_cpuset = need::controller("cpuset").is_ok();
     let all_or_nothing = "writes what comes before the failure";
     let files = ["memory.max", "cpu.max", "cpu.idle", "cpu.weight", "pids.max", "cpuset.cpus"];
@@ -219,6 +231,7 @@ fn a_refused_update_leaves_the_files_and_the_unit() {
 #[test]
 fn time_on_the_processors_is_not_rounded_by_a_change_of_something_else() {
     need!(root, systemd, cgroup_v2, controller("cpu"), controller("pids"));
+    let _alone = alone();
     let time = json!({ "quota": 15_001, "period": 100_000 });
     let container = waiting().systemd("system.slice").linux(|l| l["resources"]["cpu"] = time).start();
     call(container.command(["update", "--pids-limit", "55", container.id()])).ok();
@@ -232,6 +245,7 @@ fn time_on_the_processors_is_not_rounded_by_a_change_of_something_else() {
 #[test]
 fn processors_and_time_are_both_what_was_asked_for() {
     need!(root, systemd, cgroup_v2, controller("cpu"), controller("cpuset"));
+    let _alone = alone();
     let container = waiting().systemd("system.slice").start();
     let options = ["--cpu-quota", "15001", "--cpu-period", "100000", "--cpuset-cpus", "0"];
     call(container.command(["update"].into_iter().chain(options).chain([container.id()]))).ok();
@@ -336,6 +350,7 @@ fn what_systemd_would_not_understand_is_refused() {
 #[test]
 fn device_rules_are_the_same_after_systemd_was_reloaded() {
     need!(root, systemd, cgroup_v2, capability(21));
+    let _alone = alone();
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
@@ -370,6 +385,7 @@ fn device_rules_are_the_same_after_systemd_was_reloaded() {
 #[test]
 fn rules_that_only_deny_are_kept_too() {
     need!(root, systemd, cgroup_v2, capability(21));
+    let _alone = alone();
     let container = waiting()
         .systemd("system.slice")
         .linux(|l| {
