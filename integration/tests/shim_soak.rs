@@ -88,13 +88,16 @@ fn many_execs_leave_a_shim_as_it_was() {
     execs(0..count / 10);
     let (before, fds_before) = state_of(&stage);
     execs(count / 10..count);
-    let (after, fds_after) = state_of(&stage);
+    // What belongs to the last exec may still be on its way out.
+    let (after, fds_after) = eventually("no more descriptors than before", || {
+        let (after, fds) = state_of(&stage);
+        (fds <= fds_before).then_some((after, fds))
+    });
     eprintln!(
         "after {} execs {before:?}, {fds_before} descriptors; after {count} {after:?}, {fds_after}",
         count / 10
     );
     assert!(after.private_dirty <= before.private_dirty + slack(), "{before:?} {after:?}");
-    assert!(fds_after <= fds_before, "descriptors: {fds_before} {fds_after}");
     let shims = stage.shims();
     let zombies =
         stage.processes().into_iter().filter(|(_, parent, state, _)| *state == 'Z' && shims.contains(parent));

@@ -69,7 +69,8 @@ fn v1(stats: &Stats, has: impl Fn(&str) -> bool, blkio: Option<cgroup1::BlkIOSta
     fn when<T>(has: bool, message: T) -> MessageField<T> {
         MessageField::from_option(has.then_some(message))
     }
-    let hugetlb = stats.hugetlb.iter().map(|(size, huge)| cgroup1::HugetlbStat {
+    // A hybrid host may count them on v2, of which these metrics do not speak.
+    let hugetlb = stats.hugetlb.iter().filter(|_| has("hugetlb")).map(|(size, huge)| cgroup1::HugetlbStat {
         usage: huge.pages.usage,
         max: huge.pages.max_usage,
         failcnt: huge.pages.failcnt,

@@ -107,6 +107,17 @@ pub fn swap_limit() -> Result<(), String> {
     exists(if is_cgroup_v2() { "/proc/swaps" } else { "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes" })
 }
 
+/// The controller of block devices, by its name in each version.
+pub fn block_io() -> Result<(), String> {
+    controller(if is_cgroup_v2() { "io" } else { "blkio" })
+}
+
+/// Not User Mode Linux, which panics when a process is killed in the middle of its clone(2).
+pub fn kernel_of_its_own() -> Result<(), String> {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").map_err(|e| e.to_string())?;
+    when(!cpuinfo.contains("User Mode Linux"), "this is User Mode Linux")
+}
+
 /// Control groups that can be frozen: on v2 all of them can (Linux 5.2).
 pub fn freezer() -> Result<(), String> {
     if is_cgroup_v2() { kernel(5, 2) } else { controller("freezer") }

@@ -22,7 +22,7 @@ fn pids(container: &Container) -> usize {
 
 #[test]
 fn delete_by_force_ends_a_fork_bomb() {
-    need!(root, controller("pids"));
+    need!(root, kernel_of_its_own, controller("pids"));
     for _ in 0..3 {
         let container = bomb().start();
         container.wait_for_stdout("armed");
@@ -34,7 +34,7 @@ fn delete_by_force_ends_a_fork_bomb() {
 
 #[test]
 fn kill_all_ends_a_fork_bomb() {
-    need!(root, controller("pids"));
+    need!(root, kernel_of_its_own, controller("pids"));
     let container = bomb().start();
     container.wait_for_stdout("armed");
     eventually("the bomb to fill its cgroup", || pids(&container) > 150);

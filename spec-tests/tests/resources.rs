@@ -448,13 +448,13 @@ fn processors_and_tasks_by_cgroupfs() {
 
 #[test]
 fn block_devices_by_cgroupfs() {
-    need!(root);
+    need!(root, block_io);
     check_all(&block_io(), Manager::Cgroupfs);
 }
 
 #[test]
 fn pages_networks_and_unified_by_cgroupfs() {
-    need!(root);
+    need!(root, controller("memory"), controller("pids"));
     check_all(&others(), Manager::Cgroupfs);
 }
 
@@ -472,12 +472,12 @@ fn processors_and_tasks_by_systemd() {
 
 #[test]
 fn block_devices_by_systemd() {
-    need!(root, systemd);
+    need!(root, systemd, block_io);
     check_all(&block_io(), Manager::Systemd);
 }
 
 #[test]
 fn pages_networks_and_unified_by_systemd() {
-    need!(root, systemd);
+    need!(root, systemd, controller("memory"), controller("pids"));
     check_all(&others(), Manager::Systemd);
 }

@@ -114,7 +114,7 @@ fn burst_and_idle() {
 
 #[test]
 fn the_weight_of_block_io() {
-    need!(root, controller(if is_v2() { "io" } else { "blkio" }));
+    need!(root, block_io);
     let container = with(|_| {});
     let folder = container.cgroup("blkio");
     let file = ["blkio.weight", "blkio.bfq.weight", "io.bfq.weight", "io.weight"];
