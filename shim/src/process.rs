@@ -43,6 +43,8 @@ pub struct Process {
     pub spec: Vec<u8>,
     phase: Phase,
     pid: Option<i32>,
+    /// Its number may be another's since.
+    is_reaped: bool,
     /// It ended before the world was told that it runs.
     early: Option<Exit>,
     waiters: Vec<Call>,
@@ -55,7 +57,8 @@ impl Process {
     pub fn init(names: Names) -> Self {
         let (waiters, deleters) = (Vec::new(), Vec::new());
         let (exec_id, spec) = (String::new(), Vec::new());
-        Self { exec_id, names, spec, phase: Phase::Creating, pid: None, early: None, waiters, deleters }
+        let (pid, is_reaped, early) = (None, false, None);
+        Self { exec_id, names, spec, phase: Phase::Creating, pid, is_reaped, early, waiters, deleters }
     }
 
     pub fn exec(exec_id: String, names: Names, spec: Vec<u8>) -> Self {
@@ -79,7 +82,7 @@ impl Process {
 
     /// Its pid is its own: it has not been reaped.
     pub fn holds(&self, pid: i32) -> bool {
-        self.pid == Some(pid) && self.early.is_none() && self.exit().is_none()
+        self.pid == Some(pid) && !self.is_reaped
     }
 
     /// It runs in the container, or soon will.
@@ -96,8 +99,13 @@ impl Process {
         !self.deleters.is_empty()
     }
 
-    pub fn born(&mut self, pid: i32) {
-        self.pid = Some(pid);
+    /// The runtime has said its pid. `exit`: it had been reaped already, by the number alone.
+    pub fn born(&mut self, pid: i32, exit: Option<Exit>) {
+        if self.pid.is_none() {
+            self.pid = Some(pid);
+            self.is_reaped = exit.is_some();
+            self.early = exit;
+        }
     }
 
     pub fn created(&mut self) {
@@ -125,21 +133,12 @@ impl Process {
     /// It was reaped. `true` when this is its end; else the runtime is still at work on it, and
     /// [`Process::take_early`] has it later.
     pub fn reaped(&mut self, exit: Exit) -> bool {
+        self.is_reaped = true;
         if matches!(self.phase, Phase::Creating | Phase::Starting) {
             self.early = Some(exit);
             return false;
         }
         true
-    }
-
-    /// The runtime has made it. `pid` where it did not say so before; then its exit may be among those
-    /// of unknown processes.
-    pub fn settle(&mut self, pid: Option<i32>, strays: &[(i32, Exit)]) -> Option<Exit> {
-        if let (None, Some(pid)) = (self.pid, pid) {
-            self.pid = Some(pid);
-            self.early = strays.iter().rev().find(|(stray, _)| *stray == pid).map(|(_, exit)| *exit);
-        }
-        self.early.take()
     }
 
     pub fn take_early(&mut self) -> Option<Exit> {

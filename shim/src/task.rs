@@ -193,6 +193,7 @@ pub enum Output {
 #[derive(Debug)]
 struct Job {
     id: JobId,
+    /// The container's own, not only equal to it: the name may be given again while the job runs.
     container: Rc<str>,
     kind: Kind,
 }

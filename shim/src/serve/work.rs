@@ -17,6 +17,7 @@ use crate::runtime::command::External;
 use crate::runtime::linked::Linked;
 use crate::runtime::{Begun, Given, Job, Mount, News, Runtime, Target, Work};
 use crate::stats;
+use crate::sys::wait;
 use crate::task::{JobId, Key, Reply, Verb};
 
 #[derive(Default)]
@@ -117,7 +118,7 @@ impl Loop {
                 let number = self.works.last;
                 self.works.jobs.push(Running { number, id, key, job });
             }
-            (Ok(None), Some(id)) => self.tasks.done(id, Ok(None)),
+            (Ok(None), Some(id)) => self.tasks.done(id, Ok(())),
             (Err(error), Some(id)) => self.tasks.done(id, Err(error)),
             (Ok(None), None) => {}
             (Err(error), None) => note(&format!("{}: {error}", key.id)),
@@ -136,7 +137,7 @@ impl Loop {
             let (id, news) = (running.id, running.job.news());
             match (news, id) {
                 (None, _) => return,
-                (Some(News::Born(pid)), Some(id)) => self.tasks.born(id, pid),
+                (Some(News::Born(pid)), Some(id)) => self.born(id, pid),
                 (Some(News::Born(_)), None) => {}
                 (Some(News::Done(answer)), id) => {
                     let Running { key, .. } = self.works.jobs.swap_remove(at);
@@ -156,15 +157,26 @@ impl Loop {
         numbers.into_iter().for_each(|number| self.hear(number));
     }
 
+    fn born(&mut self, id: JobId, pid: i32) {
+        let lives = wait::is_child(pid).unwrap_or_else(|errno| {
+            note(&format!("waitid {pid}: {errno}"));
+            true
+        });
+        self.tasks.born(id, pid, lives);
+    }
+
     fn finish(&mut self, id: JobId, key: &Key, pid: Option<i32>) {
+        if let Some(pid) = pid {
+            self.born(id, pid);
+        }
         // Of a verb that has made a process; for all others it is nothing.
         let attached = if pid.is_some() { self.streams.attach(key) } else { Ok(()) };
         let Err(error) = attached else {
-            self.tasks.done(id, Ok(pid));
+            self.tasks.done(id, Ok(()));
             return;
         };
         // Nobody would ever see what it writes, or end it.
-        if let Some(pid) = pid
+        if let Some(pid) = pid.filter(|&pid| self.tasks.owner(pid).is_some())
             && let Err(errno) = tare::sys::signal::kill(pid, libc::SIGKILL)
         {
             note(&format!("kill {pid}: {errno}"));

@@ -3,30 +3,62 @@
 use std::rc::Rc;
 
 use super::{Call, EXEC_FAILED, Event, Job, JobId, Key, Kind, Output, Reply, Tasks, unsigned};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::Exit;
 
 impl Tasks {
-    /// The runtime has said which process it makes.
-    pub fn born(&mut self, job: JobId, pid: i32) {
+    /// The runtime has said which process it makes. `lives`: it has not been reaped; else its exit
+    /// is among those of unknown processes, unless it is no child of ours.
+    pub fn born(&mut self, job: JobId, pid: i32, lives: bool) {
         let Some(job) = self.jobs.iter().find(|j| j.id == job) else { return };
-        let Some(container) = self.containers.iter_mut().find(|c| c.id == job.container) else { return };
+        let Some(container) = self.containers.iter_mut().find(|c| Rc::ptr_eq(&c.id, &job.container)) else {
+            return;
+        };
         let exec_id = match &job.kind {
             Kind::Exec(_, exec_id) => exec_id.as_str(),
             _ => "",
         };
         if let Ok(process) = container.process_mut(exec_id) {
-            process.born(pid);
+            let stray = self.strays.iter().rev().find(|(stray, _)| !lives && *stray == pid);
+            process.born(pid, stray.map(|(_, exit)| *exit));
         }
     }
 
-    /// The runtime is done. The pid is that of a new process, where one was made.
-    pub fn done(&mut self, job: JobId, answer: Result<Option<i32>>) {
+    /// The runtime is done; of a process that it has made [`Self::born`] was told before.
+    pub fn done(&mut self, job: JobId, answer: Result<()>) {
         let Some(at) = self.jobs.iter().position(|j| j.id == job) else { return };
         let Job { container: id, kind, .. } = self.jobs.remove(at);
+        if self.containers.iter().any(|c| Rc::ptr_eq(&c.id, &id)) {
+            self.apply(kind, id, answer);
+        } else {
+            self.too_late(kind, answer);
+        }
+        if !self.awaits_pids() {
+            self.strays = Vec::new();
+        }
+    }
+
+    /// The container has ended and was deleted meanwhile; one of its name would be another.
+    fn too_late(&mut self, kind: Kind, answer: Result<()>) {
+        let (call, answer) = match kind {
+            Kind::Plain(call) => (call, answer.map(|()| Reply::Empty)),
+            Kind::Create(call)
+            | Kind::Start(call)
+            | Kind::Exec(call, _)
+            | Kind::Pause(call)
+            | Kind::Resume(call) => {
+                (call, answer.and_then(|()| Err(Error::Precondition("container was deleted".into()))))
+            }
+            // Who asked was answered when it went.
+            Kind::Delete => return,
+        };
+        self.out.push_back(Output::Reply(call, answer));
+    }
+
+    fn apply(&mut self, kind: Kind, id: Rc<str>, answer: Result<()>) {
         match kind {
             Kind::Create(call) => self.create_done(call, &id, answer),
-            Kind::Start(call) => self.start_done(call, &id, answer.map(drop)),
+            Kind::Start(call) => self.start_done(call, &id, answer),
             Kind::Exec(call, exec_id) => self.exec_done(call, &id, &exec_id, answer),
             Kind::Pause(call) => {
                 let Some(container) = self.find(&id) else { return };
@@ -34,18 +66,15 @@ impl Tasks {
                 // It may have ended under it; then there is nothing that stands still.
                 container.paused =
                     answer.is_ok() && container.held.is_none() && container.init.exit().is_none();
-                self.answer(call, answer.map(drop), Event::Paused { id });
+                self.answer(call, answer, Event::Paused { id });
             }
             Kind::Resume(call) => {
                 let Some(container) = self.find(&id) else { return };
                 container.paused &= answer.is_err();
-                self.answer(call, answer.map(drop), Event::Resumed { id });
+                self.answer(call, answer, Event::Resumed { id });
             }
-            Kind::Plain(call) => self.out.push_back(Output::Reply(call, answer.map(|_| Reply::Empty))),
-            Kind::Delete => self.delete_done(&id, answer.map(drop)),
-        }
-        if !self.awaits_pids() {
-            self.strays = Vec::new();
+            Kind::Plain(call) => self.out.push_back(Output::Reply(call, answer.map(|()| Reply::Empty))),
+            Kind::Delete => self.delete_done(&id, answer),
         }
     }
 
@@ -56,20 +85,17 @@ impl Tasks {
         self.out.push_back(Output::Reply(call, answer.map(|()| Reply::Empty)));
     }
 
-    fn create_done(&mut self, call: Call, id: &Rc<str>, answer: Result<Option<i32>>) {
-        let pid = match answer {
-            Ok(pid) => pid,
-            Err(error) => {
-                self.containers.retain(|c| c.id != *id);
-                self.out.push_back(Output::Close(Key { id: id.clone(), exec_id: String::new() }));
-                self.out.push_back(Output::Forget(id.clone()));
-                self.out.push_back(Output::Reply(call, Err(error)));
-                return;
-            }
-        };
+    fn create_done(&mut self, call: Call, id: &Rc<str>, answer: Result<()>) {
+        if let Err(error) = answer {
+            self.containers.retain(|c| c.id != *id);
+            self.out.push_back(Output::Close(Key { id: id.clone(), exec_id: String::new() }));
+            self.out.push_back(Output::Forget(id.clone()));
+            self.out.push_back(Output::Reply(call, Err(error)));
+            return;
+        }
         let Some(container) = self.containers.iter_mut().find(|c| c.id == *id) else { return };
         container.init.created();
-        let early = container.init.settle(pid, &self.strays);
+        let early = container.init.take_early();
         let pid = unsigned(container.init.pid());
         let event = Event::Create {
             id: id.clone(),
@@ -102,13 +128,13 @@ impl Tasks {
         self.late(id, "", early);
     }
 
-    fn exec_done(&mut self, call: Call, id: &Rc<str>, exec_id: &str, answer: Result<Option<i32>>) {
+    fn exec_done(&mut self, call: Call, id: &Rc<str>, exec_id: &str, answer: Result<()>) {
         let Some(container) = self.containers.iter_mut().find(|c| c.id == *id) else { return };
         let Ok(process) = container.process_mut(exec_id) else { return };
         match answer {
-            Ok(pid) => {
+            Ok(()) => {
                 process.running();
-                let early = process.settle(pid, &self.strays);
+                let early = process.take_early();
                 let pid = unsigned(process.pid());
                 let (id, exec) = (id.clone(), exec_id.to_owned());
                 self.event(Event::ExecStarted { id: id.clone(), exec_id: exec, pid });

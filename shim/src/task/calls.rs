@@ -83,7 +83,7 @@ impl Tasks {
                 "restore from a checkpoint is not supported yet by tare".into(),
             ));
         }
-        self.containers.push(Container::new(&create));
+        self.containers.push(Container::new(id.clone(), &create));
         self.run(&id, Kind::Create(call), "", Verb::Create(create));
         Ok(())
     }
@@ -190,7 +190,8 @@ impl Tasks {
     pub fn drained(&mut self, key: &Key) {
         let Some(container) = self.containers.iter_mut().find(|c| c.id == key.id) else { return };
         if key.exec_id.is_empty() {
-            self.run(&key.id, Kind::Delete, "", Verb::Delete);
+            let id = container.id.clone();
+            self.run(&id, Kind::Delete, "", Verb::Delete);
             return;
         }
         let Some(at) = container.execs.iter().position(|p| p.exec_id == key.exec_id) else { return };

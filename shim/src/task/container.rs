@@ -25,9 +25,9 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn new(create: &Create) -> Self {
+    pub(super) fn new(id: Rc<str>, create: &Create) -> Self {
         Self {
-            id: create.target.id.as_str().into(),
+            id,
             target: Rc::new(create.target.clone()),
             init: Process::init(create.names.clone()),
             execs: Vec::new(),

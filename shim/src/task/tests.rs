@@ -52,12 +52,22 @@ impl World {
 
     fn done(&mut self, job: &str, answer: Result<Option<i32>>) -> Vec<String> {
         let id = self.jobs.remove(job).unwrap_or_else(|| panic!("no job {job}: {:?}", self.jobs));
-        self.tasks.done(id, answer);
+        // What was said at birth is not changed by it.
+        if let Ok(Some(pid)) = answer {
+            self.tasks.born(id, pid, false);
+        }
+        self.tasks.done(id, answer.map(drop));
         self.out()
     }
 
     fn born(&mut self, job: &str, pid: i32) {
-        self.tasks.born(self.jobs[job], pid);
+        self.tasks.born(self.jobs[job], pid, true);
+        assert_eq!(self.out(), [""; 0]);
+    }
+
+    /// It is said when it was reaped already.
+    fn born_and_gone(&mut self, job: &str, pid: i32) {
+        self.tasks.born(self.jobs[job], pid, false);
         assert_eq!(self.out(), [""; 0]);
     }
 
@@ -233,6 +243,74 @@ fn an_exit_of_somebody_unknown_is_not_taken_for_one_of_a_later_process() {
     assert_eq!(world.done("exec a/f", Ok(Some(30))), ["event exec-started a f 30", "4: started 30"]);
     assert_eq!(world.exited(30, 1), ["ended a/f", "event exit a f 30 1"]);
     assert_eq!(world.exited(30, 2), [""; 0], "the number is another's now");
+}
+
+#[test]
+fn an_exit_that_comes_before_the_birth_is_said_is_not_lost() {
+    let mut world = World::running();
+    world.call("a/e", exec());
+    world.call("a/e", Request::Start);
+    world.exited(77, 9);
+    world.born_and_gone("exec a/e", 77);
+    // The number is another's now.
+    assert_eq!(world.exited(77, 1), [""; 0]);
+    assert_eq!(
+        world.done("exec a/e", Ok(Some(77))),
+        ["event exec-started a e 77", "2: started 77", "ended a/e", "event exit a e 77 9"]
+    );
+    assert_eq!(
+        world.exited(10, 0),
+        ["end rest of a", "ended a", "event exit a a 10 0"],
+        "no exec holds it back"
+    );
+    // The same for the first process, which then exits as soon as it was made.
+    let mut world = World::default();
+    world.call("a", create("a"));
+    world.exited(77, 9);
+    world.born_and_gone("create a", 77);
+    assert_eq!(world.done("create a", Ok(Some(77))).last().map(String::as_str), Some("event exit a a 77 9"));
+}
+
+#[test]
+fn a_pid_is_free_for_another_once_it_was_reaped_though_its_exit_is_held_back() {
+    let mut world = World::with_exec();
+    world.call("b", create("b"));
+    world.born("create b", 11);
+    world.done("create b", Ok(Some(11)));
+    world.call("b", Request::Start);
+    world.done("start b", Ok(None));
+    assert_eq!(world.exited(10, 5), ["end rest of a"]);
+    assert_eq!(world.tasks.owner(10), None);
+    world.call("b/f", exec());
+    world.call("b/f", Request::Start);
+    world.born("exec b/f", 10);
+    world.done("exec b/f", Ok(Some(10)));
+    assert_eq!(world.exited(10, 3), ["ended b/f", "event exit b f 10 3"]);
+    assert_eq!(world.exited(20, 0), ["ended a/e", "event exit a e 20 0", "ended a", "event exit a a 10 5"]);
+}
+
+#[test]
+fn what_ends_after_its_container_was_deleted_is_answered_and_changes_no_other_of_its_name() {
+    let mut world = World::running();
+    world.call("a", Request::Pause);
+    world.exited(10, 137);
+    world.call("a", Request::Delete);
+    world.drained("a");
+    world.done("delete a", Ok(None));
+    world.call("a", create("a"));
+    world.born("create a", 11);
+    world.done("create a", Ok(Some(11)));
+    world.call("a", Request::Start);
+    world.done("start a", Ok(None));
+    assert_eq!(world.done("pause a", Ok(None)), ["1: error: container was deleted: failed precondition"]);
+    assert_eq!(world.call("a", Request::State), ["5: Running 11"]);
+    // And what the job itself failed with goes on to the caller.
+    world.call("a", Request::Pause);
+    world.exited(11, 137);
+    world.call("a", Request::Delete);
+    world.drained("a");
+    world.done("delete a", Ok(None));
+    assert_eq!(world.done("pause a", Err(Error::Unknown("EBUSY".into()))), ["6: error: EBUSY"]);
 }
 
 #[test]
