@@ -109,7 +109,7 @@ impl Conversation {
         }
     }
 
-    /// Containerd is not there.
+    /// Containerd is not there, or does not answer.
     fn disconnected(&mut self, now: Instant) {
         self.client = Client::default();
         self.waiting = None;
@@ -204,10 +204,9 @@ impl Publisher {
     /// Does what can be done without waiting.
     pub fn turn(&mut self, now: Instant) {
         if self.conversation.is_late(now) {
-            // The late answer must not meet a later event.
+            // It stands still, which is no refusal. Its late answer must not meet a later event.
             self.connection = None;
-            self.conversation.client = Client::default();
-            self.conversation.refused("context deadline exceeded".to_owned(), now);
+            self.conversation.disconnected(now);
         }
         if let Some(connection) = &mut self.connection
             && read_all(connection, &mut self.conversation, now).is_err()

@@ -180,6 +180,35 @@ fn a_containerd_that_does_not_answer_is_left_for_a_new_connection() {
 }
 
 #[test]
+fn a_containerd_that_stands_still_for_an_hour_loses_no_event() {
+    let (_dir, listener, mut publisher) = pair();
+    let start = Instant::now();
+    let mut now = start;
+    oom(&mut publisher, "a");
+    publisher.turn(now);
+    let mut silent = Vec::new();
+    while now - start < 3600 * SECOND {
+        // It takes connections, or the kernel does, and says nothing.
+        if publisher.fd().is_some() {
+            silent.push(Containerd::accept(&listener));
+        }
+        now = publisher.deadline().expect("another try");
+        publisher.turn(now);
+    }
+    assert!(silent.len() > 300, "{}", silent.len());
+    assert_eq!(publisher.take_lost(), []);
+    if publisher.fd().is_none() {
+        publisher.turn(publisher.deadline().expect("another try"));
+    }
+    let mut awake = Containerd::accept(&listener);
+    let (stream, id) = awake.events().pop().expect("an event");
+    assert_eq!(id, "a");
+    awake.answer(stream, Ok(b""));
+    publisher.turn(now);
+    assert!(publisher.is_empty());
+}
+
+#[test]
 fn the_queue_has_an_end_and_the_oldest_that_is_not_on_its_way_goes() {
     let (_dir, listener, mut publisher) = pair();
     let now = Instant::now();
