@@ -91,13 +91,10 @@ pub fn delete(remains: &Remains, cleaner: &impl Cleaner) -> Result<(Vec<u8>, Vec
     Ok((reply, failed))
 }
 
-/// A shim that was killed leaves its socket; one that serves others of its group keeps it.
+/// Of the group: others of it may be served there, and another shim of it may be about to begin.
 fn remove_dead_socket(bundle: &Path) -> Result<()> {
     let Ok(address) = fs::read_to_string(bundle.join("address")) else { return Ok(()) };
-    match address.trim().strip_prefix("unix://").map(Path::new) {
-        Some(path) if !socket::is_served(path)? => socket::remove(path),
-        _ => Ok(()),
-    }
+    address.trim().strip_prefix("unix://").map_or(Ok(()), |path| socket::remove_dead(Path::new(path)))
 }
 
 #[cfg(test)]

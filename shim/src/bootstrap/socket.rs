@@ -56,12 +56,9 @@ pub enum Listen {
 }
 
 pub fn take(path: &Path) -> Result<Listen> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = folder(path);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::io("mkdir", dir, &e))?;
-    // Between bind(2) and listen(2) a socket looks dead: nobody else of ours may look at it meanwhile.
-    let folder = File::open(dir).map_err(|e| Error::io("open", dir, &e))?;
-    let _lock = Flock::lock(folder, FlockArg::LockExclusive)
-        .map_err(|(_, e)| Error::sys("lock", dir.display(), e))?;
+    let _lock = lock(dir, File::open(dir).map_err(|e| Error::io("open", dir, &e))?)?;
     match bound(path) {
         Ok(listener) => return Ok(Listen::Ours(listener)),
         Err(Error::Sys { errno: Errno::EADDRINUSE, .. }) if is_served(path)? => return Ok(Listen::Taken),
@@ -70,6 +67,26 @@ pub fn take(path: &Path) -> Result<Listen> {
     }
     remove(path)?;
     bound(path).map(Listen::Ours)
+}
+
+/// A shim that was killed leaves its socket. One that serves keeps it, and so does one that has begun to.
+pub fn remove_dead(path: &Path) -> Result<()> {
+    let dir = folder(path);
+    let folder = match File::open(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| Error::io("open", dir, &e))?,
+    };
+    let _lock = lock(dir, folder)?;
+    if is_served(path)? { Ok(()) } else { remove(path) }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Between bind(2) and listen(2) a socket looks dead: nobody else of ours may look at it meanwhile.
+fn lock(dir: &Path, folder: File) -> Result<Flock<File>> {
+    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, e)| Error::sys("lock", dir.display(), e))
 }
 
 fn bound(path: &Path) -> Result<OwnedFd> {
@@ -175,6 +192,35 @@ mod tests {
         remove(&path).expect("removed");
         remove(&path).expect("gone already");
         assert!(!is_served(&path).expect("asked"));
+    }
+
+    #[test]
+    fn a_socket_that_is_not_listened_on_yet_is_not_taken_for_a_dead_ones() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("s");
+        let locked = lock(dir.path(), File::open(dir.path()).expect("the folder")).expect("locked");
+        let socket = unix_socket(SockFlag::empty()).expect("a socket");
+        bind(socket.as_raw_fd(), &UnixAddr::new(&path).expect("a name")).expect("bound");
+        assert!(!is_served(&path).expect("asked"));
+        std::thread::scope(|scope| {
+            let removing = scope.spawn(|| remove_dead(&path));
+            // It waits for the lock: the kernel lists who does so.
+            let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(dir.path()).expect("there"));
+            let waits = |locks: String| {
+                locks.lines().any(|line| line.contains("->") && line.contains(&format!(":{inode} ")))
+            };
+            while !removing.is_finished() && !waits(fs::read_to_string("/proc/locks").expect("locks")) {
+                std::thread::yield_now();
+            }
+            listen(&socket, Backlog::MAXCONN).expect("listening");
+            drop(locked);
+            removing.join().expect("ended").expect("done");
+        });
+        assert!(path.exists());
+        drop(socket);
+        remove_dead(&path).expect("removed");
+        assert!(!path.exists());
+        remove_dead(&path.join("no folder/s")).expect("nothing there");
     }
 
     #[test]
