@@ -205,8 +205,7 @@ impl Publisher {
     pub fn turn(&mut self, now: Instant) {
         if self.conversation.is_late(now) {
             // It stands still, which is no refusal. Its late answer must not meet a later event.
-            self.connection = None;
-            self.conversation.disconnected(now);
+            self.hang_up(now);
         }
         if let Some(connection) = &mut self.connection
             && read_all(connection, &mut self.conversation, now).is_err()
@@ -221,6 +220,12 @@ impl Publisher {
         {
             self.lost_connection(now);
         }
+    }
+
+    /// An answer could not be heard on this connection. Another try comes with another one.
+    pub fn hang_up(&mut self, now: Instant) {
+        self.connection = None;
+        self.conversation.disconnected(now);
     }
 
     fn connect(&mut self, now: Instant) -> bool {

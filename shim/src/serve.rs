@@ -185,7 +185,10 @@ impl Loop {
             other => other.map_err(|e| Error::sys("epoll_wait", "", e))?,
         };
         if self.rest.take_if(|rest| *rest <= Instant::now()).is_some() {
-            self.program.give_back().map_err(|e| Error::sys("madvise", "", e))?;
+            // Only to take less room: no reason to leave the containers alone.
+            if let Err(errno) = self.program.give_back() {
+                note(&format!("{}; the program keeps its pages", Error::sys("madvise", "", errno)));
+            }
         }
         if count > 0 {
             self.rest = Some(Instant::now() + REST);
@@ -196,7 +199,8 @@ impl Loop {
         self.expire(Instant::now());
         self.carry_out();
         self.connections.flush(&self.poll, &mut self.tasks);
-        self.publish()
+        self.publish();
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -237,18 +241,18 @@ impl Loop {
         self.streams.expire(now, &mut self.tasks);
     }
 
-    fn publish(&mut self) -> Result<()> {
-        self.publisher.turn(Instant::now());
+    fn publish(&mut self) {
+        let now = Instant::now();
+        self.publisher.turn(now);
         for lost in self.publisher.take_lost() {
             note(&format!("event {} is lost: {}", lost.topic, lost.why));
         }
-        match self.publisher.fd() {
-            Some((fd, writing)) => {
-                let mut flags = EpollFlags::EPOLLIN;
-                flags.set(EpollFlags::EPOLLOUT, writing);
-                self.poll.watch(fd, Token::Publisher, flags)
-            }
-            None => Ok(()),
+        let Some((fd, writing)) = self.publisher.fd() else { return };
+        let mut flags = EpollFlags::EPOLLIN;
+        flags.set(EpollFlags::EPOLLOUT, writing);
+        if let Err(error) = self.poll.watch(fd, Token::Publisher, flags) {
+            note(&format!("the connection for events: {error}"));
+            self.publisher.hang_up(now);
         }
     }
 

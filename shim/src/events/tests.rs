@@ -209,6 +209,20 @@ fn a_containerd_that_stands_still_for_an_hour_loses_no_event() {
 }
 
 #[test]
+fn a_connection_that_cannot_be_heard_is_replaced_after_a_while() {
+    let (_dir, listener, mut publisher) = pair();
+    let now = Instant::now();
+    oom(&mut publisher, "a");
+    publisher.turn(now);
+    drop(Containerd::accept(&listener));
+    publisher.hang_up(now);
+    assert!(publisher.fd().is_none() && !publisher.is_empty());
+    assert_eq!(publisher.deadline(), Some(now + SECOND));
+    publisher.turn(now + SECOND);
+    assert_eq!(Containerd::accept(&listener).events()[0].1, "a");
+}
+
+#[test]
 fn the_queue_has_an_end_and_the_oldest_that_is_not_on_its_way_goes() {
     let (_dir, listener, mut publisher) = pair();
     let now = Instant::now();

@@ -37,17 +37,21 @@ impl Program {
     /// of it for days.
     ///
     /// <https://man7.org/linux/man-pages/man2/madvise.2.html>
-    pub fn give_back(&self) -> Result<(), Errno> {
-        for range in &self.0 {
+    /// What cannot be given back (locked pages, for example) is not tried again.
+    pub fn give_back(&mut self) -> Result<(), Errno> {
+        let mut failed = Ok(());
+        self.0.retain(|range| {
             // SAFETY: MADV_DONTNEED on a private file mapping drops pages of ours and reads them from the file
             // again. `parse` has taken only mappings without the right to write and without a page that
             // differs from the file, and this process has changed the rights of none since: so what
             // is read again is what was there, for code that runs as for data that is borrowed.
             let result =
                 unsafe { libc::madvise(range.start as *mut c_void, range.len(), libc::MADV_DONTNEED) };
-            Errno::result(result)?;
-        }
-        Ok(())
+            let given = Errno::result(result);
+            failed = failed.and(given.map(drop));
+            given.is_ok()
+        });
+        failed
     }
 }
 
@@ -88,8 +92,19 @@ Anonymous:             0 kB
     }
 
     #[test]
+    fn what_cannot_be_given_back_is_said_once_and_the_rest_given() {
+        let mut program = Program::find();
+        let whole = program.0.clone();
+        // Not at the begin of a page.
+        program.0.insert(0, 1..4096);
+        assert_eq!(program.give_back(), Err(Errno::EINVAL));
+        assert_eq!(program.0, whole);
+        assert_eq!(program.give_back(), Ok(()));
+    }
+
+    #[test]
     fn the_program_goes_on_afterwards() {
-        let program = Program::find();
+        let mut program = Program::find();
         assert!(!program.0.is_empty());
         for _ in 0..3 {
             program.give_back().expect("given back");
