@@ -30,13 +30,13 @@ pub struct Linked;
 impl Runtime for Linked {
     fn begin(&self, target: &Target, work: Work) -> Result<Begun> {
         match work {
-            Work::Kill { signal, all: false } => {
+            Work::Kill { signal, all: false } if signal != libc::SIGKILL || !has_to_freeze(target) => {
                 let (runtime, id) = called(target)?;
                 lifecycle::kill::kill(&runtime, &id, signal, false)
                     .map_err(|cause| kill_error(of(&cause)))?;
                 Ok(Begun::Done)
             }
-            Work::EndRest => end_rest(target).map(|()| Begun::Done),
+            Work::EndRest if !has_to_freeze(target) => end_rest(target).map(|()| Begun::Done),
             other => copy::begin(target, other, run).map(Begun::Job),
         }
     }
@@ -66,6 +66,20 @@ fn of(cause: &Cause) -> Error {
         _ => Code::Unknown,
     };
     Error::of(code, cause.to_string())
+}
+
+/// Whether to kill all of the container is to freeze it before, and to wait for that. What is wrong with its
+/// state is said by the verb itself.
+fn has_to_freeze(target: &Target) -> bool {
+    record(target).is_ok_and(|record| record.shared_pid_namespace && !is_killed_at_once(&record.cgroup))
+}
+
+/// By one write (since Linux 5.14), or because there is no cgroup by which somebody could be found.
+fn is_killed_at_once(cgroup: &Paths) -> bool {
+    match &cgroup.v2 {
+        Some(place) if cgroup.is_unified() => place.folder.join("cgroup.kill").exists(),
+        _ => cgroup.is_none(),
+    }
 }
 
 /// In a pid namespace of its own nobody outlives the first process, but what is frozen cannot end.
@@ -232,8 +246,23 @@ pub fn features() -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;
+    use tare::cgroup::Place;
 
     use super::*;
+
+    #[test]
+    fn only_a_write_to_cgroup_kill_waits_for_nobody() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = || Place { controllers: Vec::new(), folder: dir.path().into(), name: "/".into() };
+        let none = Paths::none(Driver::Cgroupfs);
+        let v1 = Paths { v1: vec![place()], ..none.clone() };
+        let v2 = Paths { v2: Some(place()), ..none.clone() };
+        let hybrid = Paths { v2: Some(place()), ..v1.clone() };
+        let answers = || [&none, &v1, &v2, &hybrid].map(is_killed_at_once);
+        assert_eq!(answers(), [true, false, false, false]);
+        std::fs::write(dir.path().join("cgroup.kill"), "").expect("written");
+        assert_eq!(answers(), [true, false, true, false]);
+    }
 
     #[test]
     fn the_kind_of_an_error_is_its_variant() {

@@ -25,6 +25,8 @@ pub(super) struct Works {
     jobs: Vec<Running>,
     /// Their streams are not ready.
     waiting: Vec<Waiting>,
+    /// Of containers that are still being signalled: see [`Works::take_deletes`].
+    deletes: Vec<(JobId, Key)>,
     last: u32,
 }
 
@@ -33,6 +35,8 @@ struct Running {
     /// Who is told; `None`: nobody waits for it.
     id: Option<JobId>,
     key: Key,
+    /// It sends signals to whoever is in the container's cgroup.
+    signals: bool,
     job: Box<dyn Job>,
 }
 
@@ -46,6 +50,16 @@ struct Waiting {
 enum New {
     Init(Vec<Mount>),
     Exec { spec: Vec<u8>, terminal: bool },
+}
+
+impl Works {
+    /// Those whose turn has come. Who is about to be killed holds the cgroup; and once it was removed another
+    /// container of the same name could be there, and be hit.
+    fn take_deletes(&mut self) -> Vec<(JobId, Key)> {
+        let jobs = &self.jobs;
+        let signalled = |key: &Key| jobs.iter().any(|running| running.signals && running.key.id == key.id);
+        self.deletes.extract_if(.., |(_, key)| !signalled(key)).collect()
+    }
 }
 
 fn runtime(target: &Target) -> &'static dyn Runtime {
@@ -69,7 +83,7 @@ impl Loop {
             Verb::Resume => Work::Resume,
             Verb::Update(resources) => Work::Update(resources),
             Verb::Kill { signal, all } => Work::Kill { signal, all },
-            Verb::Delete => Work::Delete,
+            Verb::Delete => return self.works.deletes.push((id, key)),
         };
         self.launch(Some(id), key, work);
     }
@@ -86,6 +100,9 @@ impl Loop {
     }
 
     pub(super) fn begin_those_ready(&mut self) {
+        for (id, key) in self.works.take_deletes() {
+            self.launch(Some(id), key, Work::Delete);
+        }
         let mut at = 0;
         while let Some(waiting) = self.works.waiting.get(at) {
             let Some(given) = self.streams.take_given(&waiting.key) else {
@@ -105,6 +122,7 @@ impl Loop {
 
     fn launch(&mut self, id: Option<JobId>, key: Key, work: Work) {
         let Some(target) = self.tasks.target(&key.id) else { return };
+        let signals = matches!(work, Work::Kill { .. } | Work::EndRest);
         let begun = runtime(&target).begin(&target, work).and_then(|begun| match begun {
             Begun::Done => Ok(None),
             Begun::Job(job) => {
@@ -116,7 +134,7 @@ impl Loop {
         match (begun, id) {
             (Ok(Some(job)), id) => {
                 let number = self.works.last;
-                self.works.jobs.push(Running { number, id, key, job });
+                self.works.jobs.push(Running { number, id, key, signals, job });
             }
             (Ok(None), Some(id)) => self.tasks.done(id, Ok(())),
             (Err(error), Some(id)) => self.tasks.done(id, Err(error)),
@@ -239,5 +257,41 @@ fn work(key: &Key, new: New, given: Given) -> Work {
     match new {
         New::Init(rootfs) => Work::Create { rootfs, given },
         New::Exec { spec, terminal } => Work::Exec { exec_id: key.exec_id.clone(), spec, terminal, given },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::BorrowedFd;
+
+    use super::*;
+
+    struct Endless(File);
+
+    impl Job for Endless {
+        fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        fn news(&mut self) -> Option<News> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_container_is_deleted_when_nobody_sends_signals_into_it_any_more() {
+        let key = |id: &str| Key { id: id.into(), exec_id: String::new() };
+        let job = || Box::new(Endless(File::open("/dev/null").expect("open")));
+        let mut works = Works::default();
+        for (number, id, signals) in [(1, "a", true), (2, "a", false), (3, "b", false)] {
+            works.jobs.push(Running { number, id: None, key: key(id), signals, job: job() });
+        }
+        works.deletes = vec![(JobId(1), key("a")), (JobId(2), key("b"))];
+        assert_eq!(works.take_deletes(), [(JobId(2), key("b"))]);
+        assert_eq!(works.take_deletes(), []);
+        works.jobs.remove(0);
+        assert_eq!(works.take_deletes(), [(JobId(1), key("a"))]);
+        assert_eq!(works.take_deletes(), []);
     }
 }
