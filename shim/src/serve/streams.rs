@@ -116,8 +116,10 @@ impl Streams {
 
     pub(super) fn ready(&mut self, number: u32, tasks: &mut Tasks) {
         let Some(held) = self.held.iter_mut().find(|held| held.number == number) else { return };
+        // Asked before: a logger that has died is not waited for either.
+        let was_ready = held.stdio.is_ready();
         if let Err(error) = held.stdio.ready() {
-            if held.stdio.is_ready() || held.closed {
+            if was_ready || held.closed {
                 note(&format!("standard streams of {}: {error}", held.key.id));
             } else {
                 held.failed = Some(error);
@@ -156,6 +158,72 @@ impl Streams {
                 note(&format!("standard streams of {}: {error}", held.key.id));
                 held.failed = Some(error);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn key(exec_id: &str) -> Key {
+        Key { id: "c1".into(), exec_id: exec_id.into() }
+    }
+
+    /// A process whose outputs go to a logger that is this script.
+    fn with_logger(folder: &Path, scheme: &str, script: &str, key: &Key) -> Streams {
+        let path = folder.join("logger");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let names = Names {
+            stdin: String::new(),
+            stdout: format!("{scheme}://{}", path.display()),
+            stderr: String::new(),
+            terminal: false,
+        };
+        let target = Target {
+            id: "c1".into(),
+            bundle: String::new(),
+            root: "/r".into(),
+            binary: None,
+            systemd_cgroup: false,
+            no_pivot_root: false,
+            no_new_keyring: false,
+            io_uid: 0,
+            io_gid: 0,
+        };
+        let mut streams = Streams::new("ns".into());
+        streams.open(key, &names, &target).unwrap();
+        streams
+    }
+
+    /// What the loop does, for the only process that there is.
+    fn next(streams: &mut Streams) {
+        let mut fds = Vec::new();
+        fds.extend(streams.held[0].stdio.poll_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        streams.ready(streams.held[0].number, &mut Tasks::default());
+    }
+
+    #[test]
+    fn a_process_whose_logger_does_not_become_ready_is_not_begun() {
+        for key in [key(""), key("e1")] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut streams = with_logger(folder.path(), "binary-v2", "exit 1", &key);
+            let given = loop {
+                match streams.take_given(&key) {
+                    Some(given) => break given,
+                    None => next(&mut streams),
+                }
+            };
+            let error = given.expect_err("the logger is dead").to_string();
+            assert!(error.contains("did not call ready"), "{error}");
         }
     }
 }
