@@ -19,8 +19,9 @@ pub(super) fn append_to(path: &Path) -> Result<OwnedFd> {
         };
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    open(path, flags, Mode::from_bits_truncate(0o644))
+    // Not to wait, if it is no file: for a carrier, or for a reader of a FIFO.
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+    open(path, flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY, Mode::from_bits_truncate(0o644))
         .map_err(|errno| Error::sys("open", path.display(), errno))
 }
 

@@ -318,18 +318,18 @@ enum Opened {
 }
 
 fn open_output(target: &Target, owner: Owner) -> Result<Opened> {
-    match target {
-        Target::Null | Target::Logger(_) => file::null().map(Opened::Other),
-        Target::File(path) => file::append_to(path).map(|file| Opened::File(file, path.clone())),
-        Target::Path(path) => {
-            let found = Found::at(path)?;
-            if found.is_fifo {
-                return Ok(Opened::Fifo(Fifo::open(&found, owner)?, found));
-            }
-            let file = found.open(OFlag::O_WRONLY | OFlag::O_APPEND)?;
-            Ok(Opened::File(file, path.clone()))
-        }
-    }
+    let (path, found) = match target {
+        Target::Null | Target::Logger(_) => return file::null().map(Opened::Other),
+        Target::Path(path) => (path, Some(Found::at(path)?)),
+        // Who says that a FIFO is a file has a FIFO. What is not there is made below, or the error found.
+        Target::File(path) => (path, Found::at(path).ok().filter(|found| found.is_fifo)),
+    };
+    let file = match found {
+        Some(found) if found.is_fifo => return Ok(Opened::Fifo(Fifo::open(&found, owner)?, found)),
+        Some(found) => found.open(OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK)?,
+        None => file::append_to(path)?,
+    };
+    Ok(Opened::File(file, path.clone()))
 }
 
 fn console_output(opened: Opened) -> Result<Output> {

@@ -611,6 +611,28 @@ fn a_bare_path_can_be_a_file_that_is_there() {
     assert_eq!(fs::read_to_string(client.path("plain")).unwrap(), "before words");
 }
 
+/// Nothing may wait for somebody at the other end: the loop would.
+#[test]
+fn a_fifo_can_be_named_as_a_file_whether_or_not_somebody_reads_it() {
+    let client = Client::new();
+    let uri = format!("file://{}", client.name("stdout"));
+    let (opened, is_opened) = std::sync::mpsc::channel();
+    let opener = spawn(move || {
+        let streams = open(&request("", &uri, &uri));
+        opened.send(()).unwrap();
+        streams
+    });
+    is_opened.recv_timeout(Duration::from_secs(20)).expect("it does not wait for a reader");
+    let (stdio, [_, mut out, mut err]) = opener.join().unwrap();
+    let reader = client.reader("stdout");
+    let read = spawn(move || std::io::read_to_string(reader).unwrap());
+    out.write_all(b"one ").unwrap();
+    err.write_all(b"two").unwrap();
+    drop((out, err));
+    end(stdio);
+    assert_eq!(read.join().unwrap(), "one two");
+}
+
 // Loggers
 
 const CAT: &str = r#"cd "$(dirname "$0")"; cat <&3 >out & cat <&4 >err & exec 3<&- 4<&-
