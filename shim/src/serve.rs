@@ -4,6 +4,7 @@
 //! What it means is decided in [`Tasks`]; this carries bytes and descriptors between it and the world.
 
 mod connections;
+mod ending;
 mod streams;
 mod work;
 
@@ -18,6 +19,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::connections::Connections;
+use self::ending::Ending;
 use self::streams::Streams;
 use self::work::Works;
 use crate::error::{Error, Result};
@@ -29,8 +31,6 @@ use crate::sys::memory::Program;
 use crate::sys::wait;
 use crate::task::{Output, Reply, Tasks};
 
-/// How long what is left to send may take when the shim ends.
-const FAREWELL: Duration = Duration::from_secs(4);
 /// How long nothing has to happen before the shim takes less room.
 const REST: Duration = Duration::from_secs(1);
 
@@ -115,8 +115,7 @@ struct Loop {
     next_memory: u32,
     tasks: Tasks,
     publisher: Publisher,
-    /// The end was asked for; it comes when all is sent, or at this time.
-    ending: Option<Instant>,
+    ending: Option<Ending>,
     program: Program,
     /// When the pages of the program are given back, unless something happens before.
     rest: Option<Instant>,
@@ -164,8 +163,9 @@ impl Loop {
     }
 
     fn is_over(&self) -> bool {
-        self.ending.is_some_and(|until| {
-            Instant::now() >= until || (self.connections.are_flushed() && self.publisher.is_empty())
+        self.ending.is_some_and(|ending| {
+            let is_sent = self.connections.are_flushed() && self.publisher.is_empty();
+            ending.is_over(Instant::now(), is_sent, !self.streams.await_loggers())
         })
     }
 
@@ -208,7 +208,7 @@ impl Loop {
             self.connections.deadline(),
             self.streams.deadline(),
             self.publisher.deadline(),
-            self.ending,
+            self.ending.map(|ending| ending.deadline(Instant::now())),
             self.rest,
         ]
         .into_iter()
@@ -297,8 +297,8 @@ impl Loop {
 
     fn end(&mut self) {
         if self.ending.is_none() {
-            self.connections.remove_socket();
-            self.ending = Some(Instant::now() + FAREWELL);
+            self.connections.end();
+            self.ending = Some(Ending::asked(Instant::now()));
         }
     }
 

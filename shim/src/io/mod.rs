@@ -293,10 +293,15 @@ impl Stdio {
         self.logger.as_mut().map_or(Ok(()), |logger| logger.end(&mut self.set)).and(carried)
     }
 
+    /// There is a logger, and it has not ended.
+    pub fn awaits_logger(&self) -> bool {
+        self.logger.as_ref().is_some_and(|logger| !logger.has_ended())
+    }
+
     /// After [`Stdio::close`]: the logger has ended too (dropped before that, it is killed), and nobody
     /// writes to a file any more.
     pub fn is_closed(&self) -> bool {
-        self.logger.as_ref().is_none_or(Logger::has_ended) && self.relays.iter().all(Relay::has_ended)
+        !self.awaits_logger() && self.relays.iter().all(Relay::has_ended)
     }
 }
 

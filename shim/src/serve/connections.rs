@@ -12,7 +12,7 @@ use crate::bootstrap::socket::is_same_user;
 use crate::error::{Error, Result};
 use crate::log::note;
 use crate::service::{self, SERVICES};
-use crate::task::{Call, Reply, Tasks};
+use crate::task::{Call, Reply, Request, Tasks};
 use crate::wire::server;
 use crate::wire::status::{Code, Status};
 
@@ -24,6 +24,8 @@ pub(super) struct Connections {
     namespace: String,
     open: Vec<Open>,
     last: u32,
+    /// The shim ends: it takes no more containers.
+    ends: bool,
 }
 
 struct Open {
@@ -40,7 +42,7 @@ impl Connections {
     pub(super) fn new(listener: OwnedFd, namespace: String) -> Result<Self> {
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(true).map_err(|e| failed("listen", &e))?;
-        Ok(Self { listener, namespace, open: Vec::new(), last: 0 })
+        Ok(Self { listener, namespace, open: Vec::new(), last: 0, ends: false })
     }
 
     pub(super) fn accept(&mut self, poll: &Poll) {
@@ -79,7 +81,8 @@ impl Connections {
     }
 
     /// Nobody who looks for a shim shall find this one any more.
-    pub(super) fn remove_socket(&self) {
+    pub(super) fn end(&mut self) {
+        self.ends = true;
         let removed = self.listener.local_addr().and_then(|address| match address.as_pathname() {
             Some(path) => std::fs::remove_file(path),
             None => Ok(()),
@@ -117,6 +120,10 @@ impl Connections {
                 Err(Status::new(Code::UNIMPLEMENTED, format!("service {}", call.service)))
             };
             match decoded {
+                Ok(Ok(decoded)) if self.ends && matches!(decoded.request, Request::Create(_)) => {
+                    let error = Error::Precondition("the shim is shutting down".into());
+                    open.server.reply(call.stream, Err(&status(&error)));
+                }
                 Ok(Ok(decoded)) => tasks.call(from, &decoded.id, &decoded.exec_id, decoded.request),
                 Ok(Err(error)) => open.server.reply(call.stream, Err(&status(&error))),
                 Err(status) => open.server.reply(call.stream, Err(&status)),

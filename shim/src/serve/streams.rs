@@ -114,6 +114,12 @@ impl Streams {
         }
     }
 
+    /// A logger of a process that is deleted has not ended yet: dropped, it would be killed, and what
+    /// it has not written lost.
+    pub(super) fn await_loggers(&self) -> bool {
+        self.held.iter().any(|held| held.closed && held.stdio.awaits_logger())
+    }
+
     pub(super) fn ready(&mut self, number: u32, tasks: &mut Tasks) {
         let Some(held) = self.held.iter_mut().find(|held| held.number == number) else { return };
         // Asked before: a logger that has died is not waited for either.
@@ -225,5 +231,27 @@ mod tests {
             let error = given.expect_err("the logger is dead").to_string();
             assert!(error.contains("did not call ready"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_logger_of_a_deleted_process_is_awaited_until_it_has_written_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let flushed = folder.path().join("flushed");
+        // What it has not written yet takes it a while.
+        let script = format!(
+            "trap 'sleep 0.2; : >{}; exit' TERM; exec 5>&-; while :; do sleep 0.01; done",
+            flushed.display()
+        );
+        let mut streams = with_logger(folder.path(), "binary", &script, &key(""));
+        while streams.take_given(&key("")).is_none() {
+            next(&mut streams);
+        }
+        assert!(!streams.await_loggers(), "it does not keep a shim that is told to end");
+        streams.close(&key(""));
+        while streams.await_loggers() {
+            next(&mut streams);
+        }
+        drop(streams);
+        assert!(flushed.exists());
     }
 }
