@@ -7,6 +7,7 @@ pub mod sys;
 pub mod bootstrap;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod io;
 pub mod log;
 pub mod mount;

@@ -14,7 +14,7 @@ use shim::error::{Error, Result};
 use shim::events::Publisher;
 use shim::runtime::{command, linked, other_binary, state_root};
 use shim::serve::{Setup, serve};
-use shim::{log, mount};
+use shim::{files, log, mount};
 
 /// containerd itself sends some hundred bytes.
 const LONGEST_INPUT: u64 = 10 << 20;
@@ -73,6 +73,10 @@ fn run() -> Result<()> {
         }
         "" => match server::begin(&words, env::var("TTRPC_ADDRESS").ok(), cwd)? {
             Some(server::Setup { listener, namespace, ttrpc_address, .. }) => {
+                // With fewer descriptors it serves all the same.
+                if let Err(errno) = files::raise_limit() {
+                    log::note(&format!("the limit on descriptors is not raised: {errno}"));
+                }
                 let publisher = Publisher::new(&ttrpc_address, &namespace);
                 serve(Setup { listener, namespace, publisher })
             }

@@ -237,7 +237,7 @@ impl Loop {
     }
 
     fn expire(&mut self, now: Instant) {
-        self.connections.expire(now);
+        self.connections.expire(now, &self.poll);
         self.streams.expire(now, &mut self.tasks);
     }
 

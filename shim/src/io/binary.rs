@@ -21,6 +21,7 @@ use nix::unistd::{pipe2, read};
 use super::set::{Set, Source};
 use super::uri::Program;
 use crate::error::{Error, Result};
+use crate::files::with_restored_limit;
 use crate::sys::io::{duplicate_above, pidfd_open, pidfd_send_signal};
 
 /// How long a logger may take until it is ready: what the stock shim gives to all of a container's stdio.
@@ -190,7 +191,8 @@ fn spawn(program: &Program, id: &str, namespace: &str, descriptors: [OwnedFd; 3]
     attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
     attributes.set_sigdefault(&SigSet::all())?;
     attributes.set_sigmask(&SigSet::empty())?;
-    let pid = posix_spawn(program.path.as_str(), &files, &attributes, &args?, &env?)?;
+    let (args, env) = (args?, env?);
+    let pid = with_restored_limit(|| posix_spawn(program.path.as_str(), &files, &attributes, &args, &env))??;
     // It is our child and not reaped: this thread is the one that would.
     pidfd_open(pid)
 }

@@ -159,7 +159,9 @@ fn settle(shim: Pid, work: &Work, tell: RawFd) -> Result<()> {
     if below >= 3 {
         tare::sys::fd::close_range(3, below).map_err(failed("close_range"))?;
     }
-    tare::sys::fd::close_range(tell + 1, RawFd::MAX).map_err(failed("close_range"))
+    tare::sys::fd::close_range(tell + 1, RawFd::MAX).map_err(failed("close_range"))?;
+    // Now that no number is above it.
+    crate::files::restore_limit().map_err(failed("setrlimit"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
@@ -18,12 +18,16 @@ use crate::wire::status::{Code, Status};
 
 /// Large enough for nearly every request, small enough to lie on the stack.
 const READ: usize = 4096;
+/// After which time those who could not be taken are looked at again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Connections {
     listener: UnixListener,
     namespace: String,
     open: Vec<Open>,
     last: u32,
+    /// There was no descriptor for who waits: not looked at before that time.
+    full: Option<Instant>,
     /// The shim ends: it takes no more containers.
     ends: bool,
 }
@@ -42,20 +46,29 @@ impl Connections {
     pub(super) fn new(listener: OwnedFd, namespace: String) -> Result<Self> {
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(true).map_err(|e| failed("listen", &e))?;
-        Ok(Self { listener, namespace, open: Vec::new(), last: 0, ends: false })
+        Ok(Self { listener, namespace, open: Vec::new(), last: 0, full: None, ends: false })
     }
 
     pub(super) fn accept(&mut self, poll: &Poll) {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    if self.full.take().is_some() {
+                        self.watch_listener(poll, EpollFlags::EPOLLIN);
+                    }
+                    return;
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {
                     continue;
                 }
-                // Too many descriptors: those who wait are still there when there is one again.
+                // Too many descriptors: those who wait are still there when there is one again, and
+                // would be told of in every turn until then.
                 Err(e) => {
-                    note(&format!("accept: {e}"));
+                    if self.full.replace(Instant::now() + AGAIN).is_none() {
+                        note(&format!("accept: {e}"));
+                        self.watch_listener(poll, EpollFlags::empty());
+                    }
                     return;
                 }
             };
@@ -64,6 +77,12 @@ impl Connections {
                 Ok(()) => {}
                 Err(error) => note(&format!("a connection is refused: {error}")),
             }
+        }
+    }
+
+    fn watch_listener(&self, poll: &Poll, flags: EpollFlags) {
+        if let Err(error) = poll.watch(self.listener.as_fd(), Token::Listener, flags) {
+            note(&format!("the shim's socket: {error}"));
         }
     }
 
@@ -164,10 +183,13 @@ impl Connections {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.open.iter().filter_map(|open| open.server.deadline()).min()
+        self.open.iter().filter_map(|open| open.server.deadline()).chain(self.full).min()
     }
 
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant, poll: &Poll) {
+        if self.full.is_some_and(|until| until <= now) {
+            self.accept(poll);
+        }
         self.open.iter_mut().for_each(|open| open.server.expire(now));
     }
 }
