@@ -46,7 +46,8 @@ impl Runtime for External {
 
 /// In the copy.
 fn run(target: &Target, work: Work, tell: Tell) -> (Tell, Result<Option<i32>>) {
-    let done = act(target, work);
+    let ignored = crate::sys::signal::ignore_sigpipe().map_err(|e| Error::sys("rt_sigaction", "SIGPIPE", e));
+    let done = ignored.and_then(|()| act(target, work));
     (tell, done)
 }
 
