@@ -80,9 +80,9 @@ impl Process {
         }
     }
 
-    /// Its pid is its own: it has not been reaped.
+    /// Its pid is its own: it has not been reaped. Of one that could not be started nothing more is told.
     pub fn holds(&self, pid: i32) -> bool {
-        self.pid == Some(pid) && !self.is_reaped
+        self.pid == Some(pid) && !self.is_reaped && self.exit().is_none()
     }
 
     /// It runs in the container, or soon will.

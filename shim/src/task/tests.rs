@@ -417,6 +417,19 @@ fn an_exec_that_could_not_be_started_is_not_waited_for() {
         world.done("exec a/e", Err(gone)),
         ["ended a/e", "3: error: OCI runtime exec failed: exec: \"x\": not found in $PATH", "2: waited 255"]
     );
+    // What was to become it is reaped later, or was before.
+    for reaped_first in [false, true] {
+        let mut world = World::running();
+        world.call("a/e", exec());
+        world.call("a/e", Request::Start);
+        world.born("exec a/e", 20);
+        if reaped_first {
+            assert_eq!(world.exited(20, 1), [""; 0]);
+        }
+        world.done("exec a/e", Err(Error::Unknown("gone".into())));
+        assert_eq!(world.exited(20, 1), [""; 0]);
+        assert_eq!(world.call("a/e", Request::State), ["3: Stopped 20 (255)"]);
+    }
     assert_eq!(
         world.call("a/e", Request::Kill { signal: 9, all: false }),
         ["4: error: process already finished: not found"]
