@@ -609,12 +609,30 @@ fn resting<'s>(stage: &'s Stage, cgroups_path: &str) -> Task<'s> {
     task
 }
 
+/// A cgroup of two containers is removed by neither of them.
+struct Shared(String);
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path());
+        for top in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let folder = top.join(self.0.trim_start_matches('/'));
+            // Busy until the killed are gone.
+            eventually("the cgroup's end", || {
+                (!folder.exists() || std::fs::remove_dir(&folder).is_ok()).then_some(())
+            });
+        }
+    }
+}
+
 /// The stock shim's container is put into the same cgroups as that of the shim under test, so that both speak of the
 /// same processes.
 #[test]
 fn statistics_are_the_stock_shims_field_by_field() {
     need!(root, program(shim::STOCK), program("runc"), program("busybox"));
     let path = format!("/statistics-{}", std::process::id());
+    // Before the stages, and so dropped after them.
+    let _cgroup = Shared(path.clone());
     // The other way round tare would refuse: the cgroup is in use.
     let ours = Stage::new(shim::path());
     let ours = resting(&ours, &path);
