@@ -212,3 +212,37 @@ pub fn fresh_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
+
+/// A story that is played through the stock shim and through the one under test, each with an `$engine` of its own,
+/// whose `start` takes the way: two tests, so that one that fails shows which.
+#[macro_export]
+macro_rules! through_each_shim {
+    ($(#[$doc:meta])* fn $name:ident($engine:ident: $kind:ident) $body:block) => {
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn through_the_stock_shim() {
+                play($crate::containerd::Through::Stock);
+            }
+
+            #[test]
+            fn through_the_shim_under_test() {
+                play($crate::containerd::Through::UnderTest);
+            }
+
+            fn play(through: $crate::containerd::Through) {
+                $crate::need!(
+                    root,
+                    program("containerd"),
+                    program("ctr"),
+                    program($crate::shim::STOCK),
+                    program("busybox")
+                );
+                let $engine = $kind::start(through);
+                $body
+            }
+        }
+    };
+}

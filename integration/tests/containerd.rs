@@ -7,37 +7,11 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use integration::containerd::{Containerd, Through, fresh_id};
-use integration::{Outcome, Sandbox, call, eventually, need, shim};
+use integration::containerd::{Containerd, fresh_id};
+use integration::{Outcome, Sandbox, call, eventually, through_each_shim};
 
-/// One daemon for one story and each of the two ways; a test that fails shows which.
-macro_rules! story {
-    ($(#[$doc:meta])* fn $name:ident($containerd:ident) $body:block) => {
-        $(#[$doc])*
-        mod $name {
-            use super::*;
-
-            #[test]
-            fn through_the_stock_shim() {
-                play(Through::Stock);
-            }
-
-            #[test]
-            fn through_the_shim_under_test() {
-                play(Through::UnderTest);
-            }
-
-            fn play(through: Through) {
-                need!(root, program("containerd"), program("ctr"), program(shim::STOCK), program("busybox"));
-                let $containerd = Containerd::start(through);
-                $body
-            }
-        }
-    };
-}
-
-story! {
-    fn run_gives_output_and_exit_status(containerd) {
+through_each_shim! {
+    fn run_gives_output_and_exit_status(containerd: Containerd) {
         let run = containerd.run(&[], &["echo", "hello"]).ok();
         assert_eq!(run.out, "hello\n");
         let run = containerd.run(&[], &["sh", "-c", "echo to stderr >&2; exit 7"]);
@@ -47,8 +21,8 @@ story! {
     }
 }
 
-story! {
-    fn a_terminal_is_the_containers_own(containerd) {
+through_each_shim! {
+    fn a_terminal_is_the_containers_own(containerd: Containerd) {
         let id = fresh_id();
         let run = containerd.run_command(&["--rm", "--tty"], &id, &["sh", "-c", "tty; stty size; exit 5"]);
         let outcome = on_a_terminal(&containerd.sandbox, &run);
@@ -57,8 +31,8 @@ story! {
     }
 }
 
-story! {
-    fn exec_joins_a_running_container(containerd) {
+through_each_shim! {
+    fn exec_joins_a_running_container(containerd: Containerd) {
         let id = containerd.sleeper();
         let exec = |args: &[&str]| containerd.ctr(&[&["task", "exec", "--exec-id", &fresh_id(), &id], args].concat());
         assert_eq!(exec(&["cat", "/proc/1/comm"]).ok().out, "sleep\n");
@@ -76,8 +50,8 @@ story! {
     }
 }
 
-story! {
-    fn kill_and_rm_end_it(containerd) {
+through_each_shim! {
+    fn kill_and_rm_end_it(containerd: Containerd) {
         let id = containerd.sleeper();
         assert_eq!(containerd.status(&id), "RUNNING");
         let refused = containerd.ctr(&["task", "rm", &id]);
@@ -91,16 +65,16 @@ story! {
     }
 }
 
-story! {
-    fn rm_by_force_kills(containerd) {
+through_each_shim! {
+    fn rm_by_force_kills(containerd: Containerd) {
         let id = containerd.sleeper();
         containerd.ctr(&["task", "rm", "--force", &id]);
         assert_eq!(containerd.status(&id), "");
     }
 }
 
-story! {
-    fn a_wrong_command_is_named(containerd) {
+through_each_shim! {
+    fn a_wrong_command_is_named(containerd: Containerd) {
         let missing = containerd.run(&[], &["/no/such/program"]);
         assert_ne!(missing.code, 0);
         assert!(missing.err.contains("/no/such/program"), "{missing:?}");
@@ -112,8 +86,8 @@ story! {
     }
 }
 
-story! {
-    fn limits_reach_the_cgroup(containerd) {
+through_each_shim! {
+    fn limits_reach_the_cgroup(containerd: Containerd) {
         let id = fresh_id();
         call(&mut containerd.run_command(&["--detach", "--memory-limit", "67108864"], &id, &["sleep", "1000"])).ok();
         let exec = containerd.ctr(&["task", "exec", "--exec-id", "limits", &id, "cat", "/proc/self/cgroup"]).ok();
@@ -129,9 +103,9 @@ story! {
     }
 }
 
-story! {
+through_each_shim! {
     /// The shim holds the container: the daemon may go and come back.
-    fn a_container_outlives_the_daemon(mut_containerd) {
+    fn a_container_outlives_the_daemon(mut_containerd: Containerd) {
         let mut containerd = mut_containerd;
         let id = containerd.sleeper();
         containerd.kill();
@@ -142,9 +116,9 @@ story! {
     }
 }
 
-story! {
+through_each_shim! {
     /// What it writes while nobody reads, and while containerd is away, is there for the next reader.
-    fn output_is_whole_across_a_restart(mut_containerd) {
+    fn output_is_whole_across_a_restart(mut_containerd: Containerd) {
         let mut containerd = mut_containerd;
         let id = fresh_id();
         let wait = |gate| format!("while [ ! -e /tmp/{gate} ]; do sleep 0.05; done");
@@ -175,8 +149,8 @@ story! {
     }
 }
 
-story! {
-    fn a_container_is_paused_and_resumed(containerd) {
+through_each_shim! {
+    fn a_container_is_paused_and_resumed(containerd: Containerd) {
         let id = containerd.sleeper();
         containerd.ctr(&["task", "pause", &id]).ok();
         assert_eq!(containerd.status(&id), "PAUSED");
@@ -185,8 +159,8 @@ story! {
     }
 }
 
-story! {
-    fn events_come_in_order(containerd) {
+through_each_shim! {
+    fn events_come_in_order(containerd: Containerd) {
         let heard = containerd.sandbox.path("events");
         let mut events = containerd.command(&["events"]);
         let mut ears = events.stdout(std::fs::File::create(&heard).expect("a file")).spawn().expect("ctr");
@@ -216,8 +190,8 @@ story! {
     }
 }
 
-story! {
-    fn metrics_name_the_limits(containerd) {
+through_each_shim! {
+    fn metrics_name_the_limits(containerd: Containerd) {
         let id = fresh_id();
         let limit = ["--detach", "--memory-limit", "67108864"];
         call(&mut containerd.run_command(&limit, &id, &["sleep", "1000"])).ok();
@@ -231,9 +205,9 @@ story! {
     }
 }
 
-story! {
+through_each_shim! {
     /// containerd hears that the connection is gone, and calls the shim's `delete`.
-    fn a_shim_that_was_killed_is_cleaned_up(containerd) {
+    fn a_shim_that_was_killed_is_cleaned_up(containerd: Containerd) {
         let id = containerd.sleeper();
         let shims = containerd.shims();
         assert_eq!(shims.len(), 1, "{shims:?}");

@@ -9,7 +9,7 @@ use integration::grpc;
 use integration::proto::{Fields, Message};
 use integration::ttrpc::Refusal;
 use integration::websocket::{Channels, RESIZE, STATUS, STDERR, STDIN, STDOUT};
-use integration::{call, eventually, need, runtime, shim};
+use integration::{call, eventually, runtime, through_each_shim};
 use serde_json::{Value, json};
 
 /// Of busybox; it is the pod's first process too.
@@ -159,33 +159,8 @@ fn tar(archive: &Path, dir: &Path) {
     call(tar.arg("--create").arg("--file").arg(archive).arg("--directory").arg(dir).arg(".")).ok();
 }
 
-macro_rules! story {
-    ($(#[$doc:meta])* fn $name:ident($cri:ident) $body:block) => {
-        $(#[$doc])*
-        mod $name {
-            use super::*;
-
-            #[test]
-            fn through_the_stock_shim() {
-                play(Through::Stock);
-            }
-
-            #[test]
-            fn through_the_shim_under_test() {
-                play(Through::UnderTest);
-            }
-
-            fn play(through: Through) {
-                need!(root, program("containerd"), program("ctr"), program(shim::STOCK), program("busybox"));
-                let $cri = Cri::start(through);
-                $body
-            }
-        }
-    };
-}
-
-story! {
-    fn a_pod_of_two_containers_has_one_shim(cri) {
+through_each_shim! {
+    fn a_pod_of_two_containers_has_one_shim(cri: Cri) {
         let pod = cri.run_pod();
         let ready = cri.call("PodSandboxStatus", &Cri::of(&pod)).message(1);
         assert_eq!(ready.number(3), 0, "ready: {ready:?}");
@@ -206,8 +181,8 @@ story! {
     }
 }
 
-story! {
-    fn exec_sync_and_by_a_stream(cri) {
+through_each_shim! {
+    fn exec_sync_and_by_a_stream(cri: Cri) {
         let pod = cri.run_pod();
         let id = cri.run(&pod, "one", "exec sleep 1000", 0);
         let sync = Cri::of(&id).bytes(2, "sh").bytes(2, "-c").bytes(2, "echo out; echo err >&2; exit 3").number(3, 20);
@@ -236,8 +211,8 @@ story! {
     }
 }
 
-story! {
-    fn a_timeout_ends_an_exec(cri) {
+through_each_shim! {
+    fn a_timeout_ends_an_exec(cri: Cri) {
         let pod = cri.run_pod();
         let id = cri.run(&pod, "one", "exec sleep 1000", 0);
         let slow = Cri::of(&id).bytes(2, "sleep").bytes(2, "1000").number(3, 1);
@@ -248,8 +223,8 @@ story! {
     }
 }
 
-story! {
-    fn logs_and_statistics(cri) {
+through_each_shim! {
+    fn logs_and_statistics(cri: Cri) {
         let pod = cri.run_pod();
         let id = cri.run(&pod, "one", "seq 1 1000; echo err >&2; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 1000", 0);
         let log = cri.containerd.sandbox.path("pod-logs/one.log");
@@ -274,8 +249,8 @@ story! {
     }
 }
 
-story! {
-    fn want_of_memory_is_reported(cri) {
+through_each_shim! {
+    fn want_of_memory_is_reported(cri: Cri) {
         let pod = cri.run_pod();
         let id = cri.run(&pod, "greedy", "a=x; while true; do a=$a$a; done", 16 << 20);
         let status = cri.exited(&id);
@@ -286,8 +261,8 @@ story! {
     }
 }
 
-story! {
-    fn a_program_that_is_not_there_is_named(cri) {
+through_each_shim! {
+    fn a_program_that_is_not_there_is_named(cri: Cri) {
         let pod = cri.run_pod();
         let config = Message::new()
             .message(1, &Message::new().bytes(1, "wrong"))
