@@ -189,9 +189,12 @@ fn no_limit_on_memory_is_none_on_swap_either() {
 fn swap_without_a_limit_is_counted_from_the_limit_there_is() {
     need!(root, controller("memory"), swap_limit);
     let container = with(|r| r["memory"] = json!({ "limit": 52_428_800 }));
-    update(&container, &["--memory-swap", "104857600"]).silent();
-    let expected = if is_v2() { "52428800" } else { "104857600" };
-    assert_eq!(value(&container, MEMSW, "memory.swap.max"), expected);
+    let known = if is_v2() { vec![runc("wants the limit beside it")] } else { Vec::new() };
+    differs(known, || {
+        update(&container, &["--memory-swap", "104857600"]).silent();
+        let expected = if is_v2() { "52428800" } else { "104857600" };
+        assert_eq!(value(&container, MEMSW, "memory.swap.max"), expected);
+    });
 }
 
 #[test]
@@ -291,8 +294,8 @@ fn a_refused_update_leaves_what_hangs_together() {
         update(&container, &["--cpu-idle", idle]).silent();
         container
     };
-    let containers = [started("0"), started("1")];
     differs([runc(all_or_nothing), crun(all_or_nothing)], || {
+        let containers = [started("0"), started("1")];
         for (idle, cpu) in [
             (0, json!({ "idle": 1 })),
             (0, json!({ "idle": 1, "shares": 300 })),
