@@ -416,7 +416,11 @@ pub(super) mod tests {
                 body,
                 ..Message::new(Kind::Return, 1000 + call.serial)
             };
-            self.0.write_all(&reply.to_bytes()).unwrap();
+            match self.0.write_all(&reply.to_bytes()) {
+                // A client whose time was over is gone, and its own test says what it saw.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                other => other.unwrap(),
+            }
         }
 
         pub(in super::super) fn refuse(&mut self, call: &Message, name: &str, text: &str) {
@@ -446,7 +450,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Talks to a server that does `serve` after the greeting.
+    /// Talks to a server that does `serve` after the greeting. `given` is for what comes after it.
     pub(in super::super) fn with_server<T>(
         is_bus: bool,
         given: Duration,
@@ -462,7 +466,9 @@ pub(super) mod tests {
             serve(&mut peer);
         });
         let servers = [Server { at: At::Path(path), is_bus }];
-        let mut connection = Connection::open(&servers, given).unwrap();
+        // Greeting and authentication take as long as a busy machine makes them; what is tested comes after them.
+        let mut connection = Connection::open(&servers, LATE).unwrap();
+        (connection.given, connection.deadline) = (given, Instant::now() + given);
         let result = client(&mut connection);
         drop(connection);
         server.join().unwrap();
