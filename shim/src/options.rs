@@ -127,3 +127,25 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    /// What the CRI plugin makes of its configuration.
+    #[test]
+    fn tables() {
+        let seeds = [
+            "BinaryName = \"/usr/bin/crun\"\nRoot = '/r'\n\nSystemdCgroup = true\nIoUid = 7\n",
+            "# a comment\n[options]\nNoNewKeyring = true\nCriuPath = \"\"\nShimCgroup = \"/a\\u00e9\"\n",
+        ];
+        ::fuzz::target("options-toml")
+            .seeds(seeds)
+            .words(&["IoGid", "NoPivotRoot", "CriuWorkPath"])
+            .rounds(20_000)
+            .run(|bytes| {
+                let Ok(text) = std::str::from_utf8(bytes) else { return false };
+                of_toml(text).is_ok()
+            });
+    }
+}

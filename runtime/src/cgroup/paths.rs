@@ -260,3 +260,20 @@ mod tests {
         );
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let seeds = ["a/b", "/a/../..//b/.", "../x", "system.slice:tare:box", "a/../../b", ""];
+        ::fuzz::target("cgroup-paths").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let cleaned = clean(Path::new(text));
+            assert!(cleaned.components().all(|part| matches!(part, Component::Normal(_))), "{cleaned:?}");
+            let below = below(text);
+            below.inspect(|below| assert_eq!(*below, cleaned)).is_some()
+        });
+    }
+}

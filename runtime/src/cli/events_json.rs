@@ -270,7 +270,7 @@ fn memory(memory: &Memory) -> MemoryData<'_> {
             let swap = swap.unwrap_or_default();
             Counter {
                 limit: swap.limit.saturating_add(memory.usage.limit),
-                usage: swap.usage + memory.usage.usage,
+                usage: swap.usage.saturating_add(memory.usage.usage),
                 ..Counter::default()
             }
         }

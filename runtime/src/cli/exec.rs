@@ -226,3 +226,58 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn users_and_cgroups() {
+        let seeds = ["0", "1000:1000", "4294967294", "sub/group", "cpu,memory:a/b", "a:/../x"];
+        ::fuzz::target("exec-words").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let user = user(text);
+            if let Ok((uid, gid)) = &user {
+                // What is read is what was written, but for zeros before it.
+                let written: Vec<u64> = text.split(':').map(|number| number.parse().unwrap()).collect();
+                let read: Vec<u64> = [*uid].into_iter().chain(*gid).map(u64::from).collect();
+                assert_eq!(read, written);
+            }
+            let words: Vec<String> = text.lines().map(str::to_owned).collect();
+            let cgroups = cgroups(&words);
+            if let Ok(cgroups) = &cgroups {
+                assert!(
+                    cgroups.iter().all(|(_, path)| path.split('/').all(|name| name != "..")),
+                    "{cgroups:?}"
+                );
+            }
+            user.is_ok() || cgroups.is_ok()
+        });
+    }
+
+    #[test]
+    fn signals() {
+        let seeds = ["9", "SIGTERM", "rtmin+3", "RTMAX-1", "Kill"];
+        ::fuzz::target("signals").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let signal = crate::cli::signal::parse(text);
+            if let (Ok(signal), true) = (&signal, text.parse::<i32>().is_err()) {
+                assert!((1..=64).contains(signal), "{text:?} is {signal}");
+            }
+            signal.is_ok()
+        });
+    }
+
+    #[test]
+    fn expressions() {
+        ::fuzz::target("expressions")
+            .seeds(["^web-[0-9]+$", "(a|b)*c{2,5}", "[[:alpha:]]", "\\d\\.x"])
+            .rounds(3000)
+            .run(|bytes| {
+                let Ok(text) = std::str::from_utf8(bytes) else { return false };
+                let Ok(expression) = regex_lite::Regex::new(text) else { return false };
+                expression.is_match(&"web-1.a_b+c".repeat(90));
+                true
+            });
+    }
+}

@@ -260,3 +260,20 @@ mod tests {
         assert_eq!(error, "invalid value for memory: invalid size: '12x'");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    #[test]
+    fn sizes() {
+        let seeds = ["512m", "1.5GiB", "4096", "-1", "2 TiB", "9999p", "0.000001k"];
+        ::fuzz::target("sizes").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let size = super::bytes(text);
+            assert!(size.is_none_or(|size| size >= -1), "{size:?}");
+            if text.bytes().all(|byte| byte.is_ascii_digit()) {
+                assert_eq!(size, text.parse().ok());
+            }
+            size.is_some()
+        });
+    }
+}

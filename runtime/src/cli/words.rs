@@ -262,3 +262,34 @@ mod tests {
         words.iter().map(|w| (*w).to_owned()).collect()
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use clap::ArgAction;
+
+    #[test]
+    fn command_lines() {
+        let table = Command::new("x").args([
+            Arg::new("bundle").long("bundle").short('b'),
+            Arg::new("tty").long("tty").short('t').action(ArgAction::SetTrue),
+        ]);
+        let seeds = ["--bundle\nB\nid", "-tb\nB\nid\n--\n-x", "-b=\n--tty=false\n-", "id\n-h\n--wrong=1"];
+        ::fuzz::target("command-lines").seeds(seeds).rounds(10_000).run(|bytes| {
+            let words: Vec<OsString> =
+                bytes.split(|b| *b == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
+            let mut taken = false;
+            for options in [Options::Anywhere, Options::First] {
+                let Ok(sorted) = sort(&table, options, &words) else { continue };
+                // Nothing is made up: there are no more words than were given, and what is no option is one of them.
+                assert!(sorted.arguments.iter().all(|argument| words.contains(argument)), "{sorted:?}");
+                assert!(
+                    sorted.options.iter().all(|option| option.as_bytes().starts_with(b"--")),
+                    "{sorted:?}"
+                );
+                taken = true;
+            }
+            taken
+        });
+    }
+}

@@ -46,3 +46,23 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    /// An id becomes the name of a folder and a part of paths: what is taken is one name and no other place.
+    #[test]
+    fn ids() {
+        ::fuzz::target("ids").seeds(["a", "A-b_c.d+e", "...", ".", ".."]).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let Ok(id) = ContainerId::new(text) else { return false };
+            assert_eq!(id.as_str(), text);
+            assert!(text.len() <= 1024 && !text.contains(|c: char| c.is_control() || c.is_whitespace()));
+            let mut components = std::path::Path::new(text).components();
+            assert_eq!(components.next(), Some(std::path::Component::Normal(text.as_ref())));
+            assert_eq!(components.next(), None);
+            true
+        });
+    }
+}

@@ -195,3 +195,32 @@ mod tests {
         assert_eq!(CgroupLayout::parse(b"", b""), CgroupLayout::default());
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::super::mounts::full_mounts;
+    use super::*;
+
+    /// The mount table, and behind a line of two equal signs the list of our own cgroups.
+    #[test]
+    fn mount_tables() {
+        let seeds = [
+            "24 30 0:22 / /sys/fs/cgroup ro shared:9 - tmpfs tmpfs ro,mode=755\n\
+             25 24 0:23 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct\n\
+             26 24 0:24 / /sys/fs/cgroup/unified rw shared:11 - cgroup2 cgroup2 rw\n\
+             27 24 0:25 /a\\040b /mnt/with\\134 rw - proc proc rw\n==\n4:cpu,cpuacct:/user\n0::/user\n",
+            "21 27 0:20 / /proc rw - proc proc rw\n22 27 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n\
+             ==\n0::/system.slice/x.service\n",
+        ];
+        ::fuzz::target("mount-tables").seeds(seeds).rounds(10_000).run(|bytes| {
+            let end = bytes.windows(3).position(|w| w == b"==\n").unwrap_or(bytes.len());
+            let (table, own) = (&bytes[..end], bytes.get(end + 3..).unwrap_or_default());
+            drop(full_mounts(table));
+            let layout = CgroupLayout::parse(table, own);
+            for hierarchy in &layout.v1 {
+                assert!(!hierarchy.controllers.is_empty(), "{hierarchy:?}");
+            }
+            !layout.v1.is_empty() || layout.v2.is_some()
+        });
+    }
+}

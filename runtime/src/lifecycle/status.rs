@@ -257,3 +257,23 @@ mod tests {
         assert_eq!(identify(init.pid).unwrap_err().errno(), Some(Errno::ESRCH));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    /// Files of `/proc/PID/`, the name of which process is the container's own choice.
+    #[test]
+    fn files_of_proc() {
+        let seeds = [
+            "7 (sh) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 2740224 240 184467 1 1 0",
+            "7 (a) Z (b) R 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 99 0",
+            "Name:\tsh\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n",
+        ];
+        ::fuzz::target("proc-files").seeds(seeds).rounds(20_000).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let is_stat = Stat::parse(bytes).is_some();
+            is_kill_pending(&text) || is_stat
+        });
+    }
+}

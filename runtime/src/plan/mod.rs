@@ -53,4 +53,6 @@ pub struct Program {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

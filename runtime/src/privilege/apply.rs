@@ -193,3 +193,36 @@ mod tests {
         assert_eq!(line.push(b'\n', 0).unwrap().as_cstr(), c"HOME=/root");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    /// The image's `/etc/passwd`, read to its end as the step does it.
+    fn home(text: &[u8], uid: u32) -> Option<Vec<u8>> {
+        let mut line = Line::new();
+        let found = text.iter().chain(b"\n").find_map(|byte| line.push(*byte, uid));
+        found.map(|home| home.as_cstr().to_bytes().to_vec())
+    }
+
+    #[test]
+    fn passwords() {
+        let long = format!("a:x:7:7::/{}:/bin/sh\nb:x:7:7:comment:/home/b:\n", "x".repeat(3000));
+        let seeds =
+            ["root:x:0:0:root:/root:/bin/bash\nseven:x:7:7:,,,:/home/seven:/bin/sh\n", &long, "7:x:7:7::/7:"];
+        ::fuzz::target("passwd").seeds(seeds).rounds(10_000).run(|bytes| {
+            let Some(home) = home(bytes, 7) else { return false };
+            assert!(home.starts_with(b"HOME="), "{}", home.escape_ascii());
+            // One line has it, with this very number.
+            let has = |line: &[u8]| {
+                let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+                let number = fields.get(2).and_then(|f| std::str::from_utf8(f).ok()?.parse::<u32>().ok());
+                // Behind a NUL there is nothing.
+                let path = fields.get(5).and_then(|f| f.split(|b| *b == 0).next());
+                number == Some(7) && path == Some(&home[5..])
+            };
+            assert!(bytes.split(|b| *b == b'\n').any(has), "{}", home.escape_ascii());
+            true
+        });
+    }
+}

@@ -269,3 +269,22 @@ mod tests {
         assert_eq!(error.to_string(), "connect to NOTIFY_SOCKET @tare-nobody: connection refused");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    /// What a container says to us, we say to the manager: nothing but readiness.
+    #[test]
+    fn datagrams() {
+        let seeds = ["READY=1\nMAINPID=1", "STATUS=half way\nFDSTORE=1", "READY=", "\nREADY=0\n"];
+        ::fuzz::target("notify-datagrams").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Some(line) = ready_line(bytes) else {
+                assert!(!bytes.starts_with(b"READY=") && !bytes.windows(7).any(|w| w == b"\nREADY="));
+                return false;
+            };
+            assert!(line.starts_with(b"READY=") && !line.contains(&b'\n'));
+            true
+        });
+    }
+}

@@ -182,3 +182,36 @@ mod tests {
         assert_eq!(ToInit::decode(&ToInit::Go { pid: 0 }.encode()), None);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn packets() {
+        let failure = StepFailure { kind: StepKind::HookStatus, errno: Errno::ENOENT, value: 256 };
+        let seeds = [
+            FromInit::NeedMaps.encode(),
+            FromInit::NeedOffsets.encode(),
+            FromInit::Born { pid: 7 }.encode(),
+            FromInit::Mounts.encode(),
+            FromInit::Ready.encode(),
+            FromInit::Failed { step: JOINER | 3, failure }.encode(),
+            ToInit::Go { pid: 7 }.encode(),
+            ToInit::HooksDone.encode(),
+            ToInit::Done.encode(),
+        ];
+        ::fuzz::target("packets").seeds(seeds).rounds(50_000).run(|bytes| {
+            let (from, to) = (FromInit::decode(bytes), ToInit::decode(bytes));
+            assert!(from.is_none() || to.is_none(), "{from:?} and {to:?}");
+            match from {
+                // A number that is no errno of ours is told as such.
+                Some(FromInit::Failed { failure, .. }) if failure.errno == Errno::UnknownErrno => {}
+                Some(message) => assert_eq!(message.encode(), bytes),
+                None => {}
+            }
+            to.inspect(|message| assert_eq!(message.encode(), bytes));
+            from.is_some() || to.is_some()
+        });
+    }
+}

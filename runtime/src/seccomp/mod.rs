@@ -9,6 +9,8 @@
 
 pub mod apply;
 mod assemble;
+#[cfg(test)]
+mod fuzz;
 mod names;
 mod policy;
 mod precedence;

@@ -302,3 +302,38 @@ mod tests {
         assert_eq!(Record::load(&path, &id()).unwrap(), Some(record()));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn records() {
+        let seeds = [include_str!("../../tests/state/0.1.0.json")];
+        let id = ContainerId::new("web").unwrap();
+        let web = seeds.map(|text| {
+            let mut record: serde_json::Value = serde_json::from_str(text).unwrap();
+            record["id"] = "web".into();
+            record.to_string()
+        });
+        ::fuzz::target("records").json().seeds(web).rounds(5000).run(|bytes| {
+            let Ok(record) = Record::parse(bytes, &id) else { return false };
+            assert!(record.bundle.is_absolute() && record.rootfs.is_absolute());
+            // What a command reads, the next one can read.
+            let again = serde_json::to_vec(&record).unwrap();
+            assert_eq!(Record::parse(&again, &id).as_ref(), Ok(&record));
+            true
+        });
+    }
+
+    #[test]
+    fn moments() {
+        let seeds = ["2026-11-21T12:30:59.000000001Z", "1970-01-01T00:00:00Z", "2024-02-29T23:59:59.5Z"];
+        ::fuzz::target("moments").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let Some(moment) = time::from_rfc3339(text) else { return false };
+            assert_eq!(time::from_rfc3339(&time::to_rfc3339(moment)), Some(moment));
+            true
+        });
+    }
+}

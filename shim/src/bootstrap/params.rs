@@ -174,3 +174,39 @@ mod tests {
         assert!(error.text().starts_with("runtime options: "), "{error}");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::wire::messages::bootstrap::Extension;
+    use crate::wire::{MessageField, encode, pack};
+
+    /// Standard input of `start`, in either dialect.
+    #[test]
+    fn standard_input() {
+        let words =
+            Words { id: "c1".into(), namespace: "ns".into(), address: "/c.sock".into(), ..Words::default() };
+        let options = runc::Options { root: "/r".into(), binary_name: "crun".into(), ..Default::default() };
+        let any = pack(&options).expect("packed");
+        let params = BootstrapParams {
+            instance_id: "c1".into(),
+            namespace: "ns".into(),
+            containerd_grpc_address: "/c.sock".into(),
+            socket_dir: Some("/s".into()),
+            extensions: vec![Extension { value: MessageField::some(any.clone()), ..Default::default() }],
+            ..Default::default()
+        };
+        // Its path of a file is left out: what is in a file is the same.
+        let mut table = b"\x0a\x01t\x1a\x0dIoUid = 7\x0a# x".to_vec();
+        table.truncate(18);
+        let generic = Any { type_url: "runtimeoptions.v1.Options".into(), value: table, ..Any::default() };
+        let seeds = [encode(&params), encode(&any), encode(&generic)].map(|bytes| bytes.expect("encoded"));
+        ::fuzz::target("bootstrap").seeds(seeds).seed("").rounds(10_000).run(|bytes| {
+            let read = Params::read(&words, bytes, |_| None);
+            if let Ok(params) = &read {
+                assert!(!params.address.is_empty() && !params.socket_dir.is_empty(), "{params:?}");
+            }
+            read.is_ok()
+        });
+    }
+}

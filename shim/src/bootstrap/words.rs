@@ -158,3 +158,23 @@ mod tests {
         assert!(parse("-id x start").expect("parsed").check().is_err());
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn command_lines() {
+        let seeds = ["-namespace\nns\n-id=c1\n-address\n/s\nstart", "--debug=false\n-info\n--\ndelete", "-v"];
+        ::fuzz::target("shim-words")
+            .seeds(seeds)
+            .words(&["bundle", "socket", "publish-binary"])
+            .rounds(10_000)
+            .run(|bytes| {
+                let words = bytes.split(|b| *b == b'\n').map(|word| OsString::from_vec(word.to_vec()));
+                Words::parse(words).is_ok()
+            });
+    }
+}

@@ -160,3 +160,27 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn uris() {
+        let seeds = [
+            "/run/c/1-stdout",
+            "fifo:///run/c/1-stdout",
+            "file:///var/log/a%20b?maximum=3#top",
+            "binary:///bin/log?id=a+b%2Fc&flag&env.HOME=/x",
+            "binary-v2://host/bin/log?a=1&a=2",
+        ];
+        ::fuzz::target("stdio-uris").seeds(seeds).rounds(20_000).run(|bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            let target = Target::parse(text);
+            if let Ok(Target::Logger(program)) = &target {
+                assert!(!program.path.is_empty() && program.args.len().is_multiple_of(2), "{program:?}");
+            }
+            target.is_ok()
+        });
+    }
+}

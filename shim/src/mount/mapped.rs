@@ -109,3 +109,20 @@ fn parse(list: &str) -> Result<Vec<IdMapping>> {
         Error::invalid(format!("{list:?} is no list of mappings (container's id:host's id:how many)"))
     })
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn mappings() {
+        ::fuzz::target("mount-mappings").seeds(["0:100000:65536", "0:1:2,3:4:5"]).rounds(10_000).run(
+            |bytes| {
+                let Ok(text) = std::str::from_utf8(bytes) else { return false };
+                let Ok(mappings) = parse(text) else { return false };
+                assert_eq!(mappings.len(), text.split(',').count());
+                true
+            },
+        );
+    }
+}

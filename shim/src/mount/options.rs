@@ -209,3 +209,45 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    /// One word in a line.
+    #[test]
+    fn words() {
+        let lower = |folder: &str| (0..200).map(|i| format!("{folder}{i}/fs")).collect::<Vec<_>>().join(":");
+        let seeds = [
+            "rbind\nro\nnosuid".to_owned(),
+            "loop\ndirect-io\nuidmap=0:1:2\nX-containerd.x".to_owned(),
+            format!("workdir=/w\nlowerdir={}", lower("/var/lib/c/snapshots/")),
+        ];
+        ::fuzz::target("mount-words")
+            .seeds(seeds)
+            .words(&["lowerdir=", "rslave", "strictatime"])
+            .rounds(8000)
+            .run(|bytes| {
+                let Ok(text) = std::str::from_utf8(bytes) else { return false };
+                let words: Vec<String> = text.lines().map(str::to_owned).collect();
+                let mut options = Options::parse(&words);
+                let before = options.data.clone();
+                let Some(folder) = options.shorten() else {
+                    assert_eq!(options.data, before);
+                    return true;
+                };
+                // Seen from that folder it names the same layers.
+                let whole = |word: &String| match word.strip_prefix("lowerdir=") {
+                    Some(list) => {
+                        let layers = list.split(':').map(|layer| format!("{folder}{layer}"));
+                        format!("lowerdir={}", layers.collect::<Vec<_>>().join(":"))
+                    }
+                    None => word.clone(),
+                };
+                let changed = options.data.iter().zip(&before).find(|(now, before)| now != before);
+                let (now, before) = changed.expect("it was made shorter");
+                assert_eq!(whole(now), *before);
+                true
+            });
+    }
+}

@@ -187,3 +187,21 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+
+    #[test]
+    fn news() {
+        let error = Error::AlreadyExists("container with given ID already exists".into());
+        let seeds = [News::Born(7), News::Done(Ok(None)), News::Done(Ok(Some(9))), News::Done(Err(error))];
+        ::fuzz::target("copy-news").seeds(seeds.map(|news| message(&news))).rounds(20_000).run(|bytes| {
+            let Some((news, length)) = parse(bytes) else { return false };
+            assert!((5..=bytes.len()).contains(&length));
+            assert_eq!(parse(&bytes[..length]), Some((news, length)), "what follows does not count");
+            assert_eq!(parse(&bytes[..length - 1]), None);
+            true
+        });
+    }
+}

@@ -6,6 +6,8 @@
 pub mod any;
 pub mod client;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod messages;
 #[cfg(test)]
 mod recorded;

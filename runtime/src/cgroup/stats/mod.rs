@@ -3,6 +3,8 @@
 //!
 //! [`parse`] knows the forms of the files, [`v1`] and [`v2`] which file says what; neither reads.
 
+#[cfg(test)]
+mod fuzz;
 mod parse;
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ const TICK: u64 = 10_000_000;
 fn cpuacct(files: &impl Files, stats: &mut Stats) -> Result<()> {
     let cpu = &mut stats.cpu;
     if let Some(stat) = files.read("cpuacct.stat", parse::flat)? {
-        let value = |name: &str| stat.get(name).copied().unwrap_or_default() * TICK;
+        let value = |name: &str| stat.get(name).copied().unwrap_or_default().saturating_mul(TICK);
         (cpu.user, cpu.kernel) = (value("user"), value("system"));
     }
     cpu.total = files.number("cpuacct.usage")?;

@@ -7,6 +7,8 @@
 
 mod annotation;
 mod dbus;
+#[cfg(test)]
+mod fuzz;
 mod properties;
 mod unit;
 mod wire;

@@ -98,8 +98,8 @@ impl fmt::Display for Value {
 pub(super) struct Malformed(pub(super) &'static str);
 
 /// The specification's limit for a message is 128 MiB. What systemd tells us fits in far less; more
-/// than this is not from systemd.
-const LARGEST: usize = 16 << 20;
+/// than this is not from systemd. A byte of an array takes the room of a [`Value`] here.
+const LARGEST: usize = 1 << 20;
 /// The specification allows 32 arrays and 32 structs in each other.
 const DEEPEST: usize = 64;
 
