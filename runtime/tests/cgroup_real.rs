@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::config;
+use spec_tests::need::skip_this;
 use tare::cgroup::{self, Driver, Paths};
 use tare::config::id::ContainerId;
 use tare::config::{DeviceKind, DeviceRule, Resources};
@@ -26,7 +27,7 @@ const INSIDE: &str = "TARE_TEST_V2";
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: needs root");
+        skip_this("root", "not root");
     }
     root
 }
@@ -38,7 +39,7 @@ fn on_v1() -> bool {
     }
     let there = !CgroupLayout::probe().unwrap().v1.is_empty();
     if !there {
-        eprintln!("SKIPPED: this host has no cgroup v1");
+        skip_this("cgroup_v1", "this host has none");
     }
     there
 }
@@ -214,7 +215,7 @@ fn rule(allow: bool, kind: Option<DeviceKind>, major: Option<u32>, minor: Option
 fn has(controller: &str) -> bool {
     let has = CgroupLayout::probe().unwrap().v1.iter().any(|h| h.controllers.iter().any(|c| c == controller));
     if !has {
-        eprintln!("SKIPPED: no {controller} on v1");
+        skip_this(&format!("controller ({controller:?})"), "not on v1");
     }
     has
 }
@@ -262,12 +263,12 @@ fn v1_limits_that_bound_each_other_go_up_and_down() {
     let keep = Made::new(&path, Resources::default());
     let swap_is_counted = keep.folder("memory").join("memory.memsw.limit_in_bytes").exists();
     if !swap_is_counted {
-        eprintln!("SKIPPED in part: this kernel does not count swap");
+        skip_this("swap_limit", "this kernel does not count swap");
     }
     // Linux 5.14
     let bursts = keep.folder("cpu").join("cpu.cfs_burst_us").exists();
     if !bursts {
-        eprintln!("SKIPPED in part: this kernel has no bursts");
+        skip_this("cpu_burst", "this kernel has none (Linux 5.14)");
     }
     for (limit, swap, quota, period, burst) in [
         (64, 128, 20_000, 50_000, 20_000),
@@ -301,7 +302,7 @@ fn v1_shares_and_idle_bound_each_other_too() {
     let path = format!("/{}", unique("idle"));
     let keep = Made::new(&path, Resources::default());
     if !keep.folder("cpu").join("cpu.idle").exists() {
-        eprintln!("SKIPPED: this kernel has no idle cgroups (Linux 5.15)");
+        skip_this("cpu_idle", "this kernel has none (Linux 5.15)");
         return;
     }
     for (shares, idle) in [(512, 0), (300, 1), (700, 0)] {
@@ -578,7 +579,7 @@ fn v2_exec_follows_init_when_the_top_takes_nobody() {
     let available = CgroupLayout::probe().unwrap().v2.unwrap().controllers;
     let Some(controller) = available.iter().find(|c| ["hugetlb", "memory", "io"].contains(&c.as_str()))
     else {
-        eprintln!("SKIPPED: no domain controller on v2");
+        skip_this("domain_controller", "none on v2");
         return;
     };
     let mut made = Made::new(&format!("/{}/x", unique("busy")), Resources::default());
@@ -626,7 +627,7 @@ fn v2_unified_and_enabling() {
     let (file, value) = ("hugetlb.2MB.max", "4194304");
     let available = CgroupLayout::probe().unwrap().v2.unwrap().controllers;
     if !available.iter().any(|c| c == "hugetlb") {
-        eprintln!("SKIPPED: no hugetlb on v2");
+        skip_this("controller (\"hugetlb\")", "not on v2");
         return;
     }
     let unified = |file: &str| Resources {

@@ -45,6 +45,12 @@ pub fn skip(test: &str, need: &str, reason: &str) {
     assert!(!strict || expected.split(',').any(|e| e.trim() == need), "a skip that was not expected: {line}");
 }
 
+/// The same in the tests of other crates, where a helper finds that something is missing: the test has the name
+/// of its thread.
+pub fn skip_this(need: &str, reason: &str) {
+    skip(std::thread::current().name().unwrap_or("?"), need, reason);
+}
+
 fn when(holds: bool, reason: impl Into<String>) -> Result<(), String> {
     if holds { Ok(()) } else { Err(reason.into()) }
 }

@@ -19,7 +19,7 @@ pub const OTHER_SEARCH: u32 = 0x0000_0008;
 /// `ENOSYS` in a kernel without keyrings, and where an outer container's filter hides them.
 /// <https://man7.org/linux/man-pages/man2/keyctl.2.html>
 pub fn join_session_keyring(name: &CStr) -> Result<i32, Errno> {
-    // SAFETY: the kernel reads a C string.
+    // SAFETY: `name` is NUL-terminated and outlives the call, which only reads it.
     let serial = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     Ok(Errno::result(serial)? as i32)
 }
@@ -27,12 +27,12 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32, Errno> {
 /// Adds `permissions` to those of a keyring.
 pub fn add_permissions(serial: i32, permissions: u32) -> Result<(), Errno> {
     let mut text = [0u8; 512];
-    // SAFETY: the kernel writes at most the length given into `text`.
+    // SAFETY: the kernel writes at most the length given, which is that of `text`, and `text` is ours alone.
     let length =
         unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, serial, text.as_mut_ptr(), text.len()) };
     let length = usize::try_from(Errno::result(length)?).unwrap_or(0).min(text.len());
     let present = permissions_of(&text[..length]).ok_or(Errno::EINVAL)?;
-    // SAFETY: numbers only.
+    // SAFETY: takes numbers and touches no memory of ours.
     let result = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, c_long::from(present | permissions))
     };
@@ -59,9 +59,12 @@ mod tests {
     #[test]
     fn a_joined_keyring_has_the_permission_and_the_name() {
         // A thread of its own: the session keyring is a credential of the thread.
-        std::thread::spawn(|| {
+        let test = std::thread::Builder::new().name("keyctl::a_joined_keyring".into());
+        let thread = test.spawn(|| {
             let serial = match join_session_keyring(c"_ses.tare-test") {
-                Err(Errno::ENOSYS | Errno::EPERM) => return eprintln!("SKIPPED: no keyrings here"),
+                Err(Errno::ENOSYS | Errno::EPERM) => {
+                    return spec_tests::need::skip_this("keyrings", "the kernel has none, or a filter");
+                }
                 other => other.unwrap(),
             };
             add_permissions(serial, OTHER_SEARCH).unwrap();
@@ -69,8 +72,7 @@ mod tests {
             let line = keys.lines().find(|line| line.contains("_ses.tare-test")).unwrap();
             let permissions = line.split_whitespace().nth(4).unwrap();
             assert_ne!(u32::from_str_radix(permissions, 16).unwrap() & OTHER_SEARCH, 0, "{line}");
-        })
-        .join()
-        .unwrap();
+        });
+        thread.unwrap().join().unwrap();
     }
 }

@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn a_stream_gets_the_user_and_keeps_its_group_but_null_stays() {
         if !geteuid().is_root() {
-            return eprintln!("SKIPPED: needs root");
+            return spec_tests::need::skip_this("root", "not root");
         }
         let (reader, _writer) = pipe().unwrap();
         let gid = fstat(&reader).unwrap().st_gid;

@@ -143,7 +143,7 @@ fn a_file_is_mounted_by_a_loop_device_that_is_free_again_after() {
         let image = path.join("image");
         let made = Command::new("mkfs.ext4").args(["-q"]).arg(&image).arg("4m").status();
         if !made.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: mkfs.ext4 is needed");
+            spec_tests::need::skip_this("mkfs.ext4", "not installed");
             return;
         }
         let attached = || {
