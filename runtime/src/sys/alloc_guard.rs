@@ -29,9 +29,9 @@ mod guard {
     fn check() {
         if FORBIDDEN.load(Ordering::Relaxed) {
             let text = b"tare: a child allocated memory between clone and exec\n";
-            // SAFETY: writes a static text to standard error.
+            // SAFETY: the kernel reads `text.len()` bytes of a static text.
             unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-            // SAFETY: ends the process; takes no pointer.
+            // SAFETY: takes a number and does not return: no value of ours is used afterwards.
             unsafe { libc::_exit(99) };
         }
     }
@@ -40,13 +40,14 @@ mod guard {
     unsafe impl GlobalAlloc for Guard {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             check();
-            // SAFETY: the caller's promise is passed on.
+            // SAFETY: our caller has promised what `System` asks of its own: a layout of more than no bytes.
             unsafe { System.alloc(layout) }
         }
 
         unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
             // Freeing is allowed: an owned value may end in the child.
-            // SAFETY: the caller's promise is passed on.
+            // SAFETY: all memory that we gave is of `System`, and our caller has promised that this is such memory,
+            // with the layout that it was asked for with.
             unsafe { System.dealloc(pointer, layout) }
         }
     }

@@ -84,6 +84,8 @@ struct Query {
     attach_flags: u32,
     prog_ids: u64,
     prog_cnt: u32,
+    /// What follows in the union must be zero, and padding of the compiler's need not be.
+    rest: u32,
 }
 
 /// `BPF_PROG_LOAD` of a `BPF_PROG_TYPE_CGROUP_DEVICE`. Linux 4.15.
@@ -148,6 +150,7 @@ pub fn device_programs<'a>(cgroup: BorrowedFd<'_>, ids: &'a mut [u32; 64]) -> Re
         attach_flags: 0,
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: 64,
+        rest: 0,
     };
     bpf(PROG_QUERY, &mut attr)?;
     Ok(&ids[..(attr.prog_cnt as usize).min(64)])
@@ -157,7 +160,8 @@ pub fn device_programs<'a>(cgroup: BorrowedFd<'_>, ids: &'a mut [u32; 64]) -> Re
 pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
     // struct { prog_id, next_id, open_flags }
     let fd = bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0])?;
-    // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us (the command returns one or an error), so nobody
+    // else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -166,9 +170,9 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> Result<RawFd, Errno> {
-    // SAFETY: `attr` lives until the call returns, nobody else has it and its true size is
-    // passed, so the kernel touches nothing beyond it (what it does not know must be zero, else E2BIG). The addresses in
-    // it are of slices and strings that the callers above hold for as long.
+    // SAFETY: `attr` lives until the call returns, nobody else has it and its true size is passed, so the kernel touches
+    // nothing beyond it (what it does not know must be zero, else E2BIG); it has no padding, all of which would be read.
+    // The addresses in it are of slices and strings that the callers above hold for as long, with their lengths.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     Errno::result(result).and_then(|fd| RawFd::try_from(fd).map_err(|_| Errno::EBADF))
 }
@@ -176,6 +180,14 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> Result<RawFd, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes that nobody has set would go to the kernel, which on some versions refuses what is not zero.
+    #[test]
+    fn no_structure_has_padding() {
+        assert_eq!(size_of::<Load>(), 7 * 4 + 3 * 8 - 4);
+        assert_eq!(size_of::<Attach>(), 5 * 4);
+        assert_eq!(size_of::<Query>(), 6 * 4 + 8);
+    }
 
     #[test]
     fn an_instruction_comes_apart_as_it_was_put_together() {

@@ -10,6 +10,18 @@ use super::spawn::Argv;
 
 pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// What may be asked of [`clone3`]: all else would share memory or more with the child, or have the kernel
+/// write where we say nothing of.
+const FLAGS: u64 = (libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWTIME
+    | libc::CLONE_PARENT) as u64;
+
 /// Who returns from [`clone3`].
 pub enum Clone {
     Parent { pid: i32, pidfd: OwnedFd },
@@ -21,13 +33,16 @@ pub enum Clone {
 /// Safe to call because it refuses (`EINVAL`) when the process has more than one thread: the
 /// child of a threaded process could find locks held by threads that it does not have.
 ///
-/// `flags` are `CLONE_NEW*`, `CLONE_PARENT` and [`CLONE_INTO_CGROUP`] (then `cgroup` is the
-/// cgroup's folder, Linux 5.7). With `CLONE_PARENT` the child ends with the caller's own signal.
+/// `flags` are `CLONE_NEW*` and `CLONE_PARENT`; others are `EINVAL`. With `cgroup`, the folder of one, the child is
+/// born in it (Linux 5.7). With `CLONE_PARENT` it ends with the caller's own signal.
 ///
 /// `EBUSY` when the cgroup may hold no processes, `ENOSPC` at a namespace limit, `EPERM` without
 /// the privilege or when user namespaces are forbidden.
 /// <https://man7.org/linux/man-pages/man2/clone.2.html>
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno> {
+    if flags & !FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
     alone()?;
     let mut pidfd: RawFd = -1;
     // SAFETY: `clone_args` is a plain struct of integers, for which zero is a value.
@@ -42,20 +57,22 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     let size = size_of::<libc::clone_args>();
-    // SAFETY: `args` outlives the call and its size is passed; no stack is given and memory is not
-    // shared, so the child runs on its own copy of this stack; the process has one thread (above).
+    // SAFETY: `args` outlives the call and its size is passed; the one address in it is that of `pidfd`, an int as
+    // CLONE_PIDFD writes it. No stack is given and memory is not shared (`FLAGS` has no CLONE_VM), so the child runs
+    // on its own copy of this stack. The process has one thread (above), so no lock is held by another.
     let pid = cvt(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size) })? as i32;
     if pid == 0 {
         return Ok(Clone::Child);
     }
-    // SAFETY: the kernel stored a new descriptor, which nobody else owns.
+    // SAFETY: the clone has succeeded and we are the parent: then the kernel has stored a new descriptor, which
+    // nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Clone::Parent { pid, pidfd })
 }
 
 /// `EINVAL` unless this process has one thread: `unshare(CLONE_THREAD)` does nothing else.
 fn alone() -> Result<(), Errno> {
-    // SAFETY: no pointers.
+    // SAFETY: takes a number and touches no memory of ours; it changes nothing, neither when it succeeds.
     cvt(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_THREAD) }).map(drop)
 }
 
@@ -63,7 +80,7 @@ fn alone() -> Result<(), Errno> {
 ///
 /// <https://man7.org/linux/man-pages/man2/setns.2.html>
 pub fn setns(fd: BorrowedFd<'_>, kinds: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: no pointers.
+    // SAFETY: takes two numbers and touches no memory of ours.
     cvt(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), kinds) }).map(drop)
 }
 
@@ -81,8 +98,8 @@ pub fn execve(path: &CStr, args: &Argv, env: &Argv, last: Option<&CStr>) -> Errn
         }
         Some(Err(errno)) => return errno,
     };
-    // SAFETY: `path` is NUL-terminated; both arrays end in null and hold pointers into strings
-    // that their owners keep alive during the call.
+    // SAFETY: `path` is NUL-terminated; both arrays end in null and hold pointers to NUL-terminated strings that
+    // `args`, `env` and `last`, which are borrowed until after the call, keep alive. It is only read.
     unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env) };
     Errno::last()
 }
@@ -112,7 +129,7 @@ impl PointerPage {
         let bytes = len * size_of::<*const libc::c_char>();
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing.
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces no memory that anybody has.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(Errno::last());
@@ -125,14 +142,48 @@ impl PointerPage {
     }
 
     fn as_mut(&mut self) -> &mut [*const libc::c_char] {
-        // SAFETY: the mapping holds `len` pointers, is zeroed (null is a value), page-aligned, and
-        // only this struct knows it.
+        // SAFETY: the mapping holds `len` pointers, is zeroed (null is a value), page-aligned and never unmapped, and
+        // only this struct knows it, which is borrowed as long as the slice is.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
 
 /// `_exit(2)`: no handlers, no flushing; for children.
 pub fn exit_now(status: i32) -> ! {
-    // SAFETY: does not return, takes no pointers.
+    // SAFETY: takes a number and does not return: no value of ours is used afterwards.
     unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_share_memory_with_the_child_is_refused() {
+        let shared = [
+            libc::CLONE_VM,
+            libc::CLONE_FILES,
+            libc::CLONE_VFORK,
+            libc::CLONE_CHILD_SETTID,
+            libc::CLONE_SETTLS,
+        ];
+        for flag in shared {
+            assert!(matches!(clone3(flag as u64, None), Err(Errno::EINVAL)), "{flag:#x}");
+        }
+        assert!(matches!(clone3(CLONE_INTO_CGROUP, None), Err(Errno::EINVAL)));
+    }
+
+    #[test]
+    fn a_longer_environment_has_all_of_the_shorter_and_the_last() {
+        let env = Argv::new(vec![c"A=1".into(), c"B=2".into()]);
+        let mut page = env.with_last(c"C=3").unwrap();
+        let array = page.as_mut();
+        assert_eq!(array.len(), 4);
+        let text = |pointer: &*const libc::c_char| {
+            // SAFETY: not null (see the next line), and the strings live to the end of the test.
+            unsafe { CStr::from_ptr(*pointer) }.to_str().unwrap().to_owned()
+        };
+        assert!(array[3].is_null() && array[..3].iter().all(|pointer| !pointer.is_null()));
+        assert_eq!(array[..3].iter().map(text).collect::<Vec<_>>(), ["A=1", "B=2", "C=3"]);
+    }
 }

@@ -57,21 +57,27 @@ pub fn openat2(
 ///
 /// Linux 5.9. <https://man7.org/linux/man-pages/man2/close_range.2.html>
 pub fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
-    // SAFETY: no pointers. That the descriptors in the range belong to nobody any more is what the
-    // caller says by calling; only the child after clone does, which has forgotten its owners.
+    // SAFETY: takes numbers and touches no memory of ours. That no owner closes one of them a second time is on the
+    // callers, all of which run in a child that never returns to the code of its owners: init and the joiner
+    // (`process::init`), slots of what such a child has opened, and the shim's copy of itself.
     cvt(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
-/// Borrows a descriptor by its number, for steps that hold numbers (slots).
+/// Borrows a descriptor by its number, for steps that hold numbers (slots). Of a number below zero it is one that nobody
+/// has, and every call with it `EBADF`.
 pub fn borrow(fd: &RawFd) -> BorrowedFd<'_> {
-    // SAFETY: slots hold numbers of descriptors that are open until the process execs or exits, or
-    // -1, which `borrow_raw` must not get and the kernel would answer with EBADF.
-    unsafe { BorrowedFd::borrow_raw(if *fd < 0 { libc::AT_FDCWD } else { *fd }) }
+    // Not AT_FDCWD, with which paths would be looked up where the process happens to be.
+    let number = if *fd < 0 { RawFd::MIN } else { *fd };
+    // SAFETY: it is not -1, the one number that the type excludes. Numbers are kept where a descriptor stays open
+    // until the process execs or ends (slots, the shim's copy), or beside its owner for the length of one
+    // call (`process::parent`). One that was closed all the same would make calls fail or meet another
+    // file, but no memory wrong.
+    unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 /// `getdents64(2)` into `buffer`; 0 at the end.
 pub fn getdents64(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`, which is ours alone for the call.
     cvt(unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })
         .map(|n| n as usize)
 }
@@ -80,7 +86,7 @@ pub fn getdents64(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno
 ///
 /// Linux 5.8. <https://man7.org/linux/man-pages/man2/faccessat.2.html>
 pub fn may_execute(path: &CStr) -> Result<(), Errno> {
-    // SAFETY: `path` is NUL-terminated and only read.
+    // SAFETY: `path` is NUL-terminated and outlives the call, which only reads it; the rest are numbers.
     cvt(unsafe {
         libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
     })
@@ -90,15 +96,29 @@ pub fn may_execute(path: &CStr) -> Result<(), Errno> {
 /// `getcwd(2)` as the kernel answers it: a path that is outside of the root begins with
 /// `(unreachable)`, which the C library would hide behind `ENOENT`.
 pub fn getcwd(buffer: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`, which is ours alone for the call.
     cvt(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) }).map(|n| n as usize)
 }
 
 /// `readlinkat(2)` into `buffer`.
 pub fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: `name` is NUL-terminated; the kernel writes at most `buffer.len()` bytes.
+    // SAFETY: `name` is NUL-terminated and only read; the kernel writes at most `buffer.len()` bytes into `buffer`, which
+    // is ours alone for the call.
     cvt(unsafe {
         libc::syscall(libc::SYS_readlinkat, dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr(), buffer.len())
     })
     .map(|n| n as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_none_is_no_folder_to_begin_at() {
+        for number in [-1, libc::AT_FDCWD, RawFd::MIN] {
+            let opened = openat2(borrow(&number), c".", libc::O_PATH, 0, 0);
+            assert_eq!(opened.map(drop), Err(Errno::EBADF), "{number}");
+        }
+    }
 }

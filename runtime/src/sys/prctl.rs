@@ -5,8 +5,10 @@ use nix::errno::Errno;
 use super::cvt;
 
 fn prctl(option: libc::c_int, argument: libc::c_ulong, third: libc::c_ulong) -> Result<libc::c_long, Errno> {
-    // SAFETY: none of the options used here takes a pointer; unused arguments are zero, as asked.
-    cvt(unsafe { libc::syscall(libc::SYS_prctl, option, argument, third, 0, 0) })
+    let unused: libc::c_ulong = 0;
+    // SAFETY: this function is private, and none of the options that are used here takes a pointer. The arguments that an
+    // option does not use are zero in the width that the kernel reads, as it asks.
+    cvt(unsafe { libc::syscall(libc::SYS_prctl, option, argument, third, unused, unused) })
 }
 
 /// `PR_SET_NO_NEW_PRIVS`.
@@ -65,26 +67,27 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Er
         inheritable: (inheritable >> shift) as u32,
     };
     let data = [half(0), half(32)];
-    // SAFETY: version 3 reads two data structs; header and data outlive the call.
+    // SAFETY: version 3 reads two data structs, which `data` has, and may write the version that it wishes into the
+    // header; both outlive the call.
     cvt(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
 }
 
 /// `setgroups(2)`, `setgid(2)`, `setuid(2)` of this thread alone: the C library's versions signal all
 /// threads, which a process with one thread need not pay for.
 pub fn setgroups(groups: &[u32]) -> Result<(), Errno> {
-    // SAFETY: the kernel reads `groups.len()` numbers from `groups`.
+    // SAFETY: the kernel reads `groups.len()` numbers from `groups`, which outlives the call.
     cvt(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
 /// All three group ids, with `CAP_SETGID`. (`setresgid(2)` would do without, and a seccomp filter that
 /// is loaded already, made for runc, need not have it.)
 pub fn setgid(gid: u32) -> Result<(), Errno> {
-    // SAFETY: no pointers.
+    // SAFETY: takes a number and touches no memory of ours.
     cvt(unsafe { libc::syscall(libc::SYS_setgid, gid) }).map(drop)
 }
 
 /// All three user ids, with `CAP_SETUID`.
 pub fn setuid(uid: u32) -> Result<(), Errno> {
-    // SAFETY: no pointers.
+    // SAFETY: takes a number and touches no memory of ours.
     cvt(unsafe { libc::syscall(libc::SYS_setuid, uid) }).map(drop)
 }

@@ -26,9 +26,10 @@ pub struct SchedAttr {
 /// `EPERM` also for `SCHED_DEADLINE` when the affinity is not all processors, `EBUSY` when it does not fit.
 /// <https://man7.org/linux/man-pages/man2/sched_setattr.2.html>
 pub fn set_scheduler(pid: Pid, attr: &SchedAttr) -> Result<(), Errno> {
-    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
-    // SAFETY: the kernel reads `size` bytes, which is exactly the structure.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, pid.as_raw(), &raw const attr, 0) };
+    let mut attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
+    // SAFETY: the kernel reads `size` bytes, which is exactly the structure, and may write its own idea of `size`
+    // into it; it is a copy that outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, pid.as_raw(), &raw mut attr, 0) };
     Errno::result(result).map(drop)
 }
 
@@ -36,7 +37,7 @@ pub fn set_scheduler(pid: Pid, attr: &SchedAttr) -> Result<(), Errno> {
 /// not in the cpuset of the process; `EINVAL` when none is left.
 /// <https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html>
 pub fn set_affinity(pid: Pid, mask: &[u64]) -> Result<(), Errno> {
-    // SAFETY: the kernel reads the bytes of `mask`, whose length is given.
+    // SAFETY: the kernel reads the bytes of `mask`, whose length is given and which outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid.as_raw(), size_of_val(mask), mask.as_ptr()) };
     Errno::result(result).map(drop)
@@ -59,7 +60,7 @@ const IOPRIO_CLASS_SHIFT: u32 = 13;
 /// <https://man7.org/linux/man-pages/man2/ioprio_set.2.html>
 pub fn set_io_priority(pid: Pid, class: u8, priority: u8) -> Result<(), Errno> {
     let value = (c_int::from(class) << IOPRIO_CLASS_SHIFT) | c_int::from(priority);
-    // SAFETY: numbers only.
+    // SAFETY: takes numbers and touches no memory of ours.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid.as_raw(), value) };
     Errno::result(result).map(drop)
 }
@@ -67,7 +68,7 @@ pub fn set_io_priority(pid: Pid, class: u8, priority: u8) -> Result<(), Errno> {
 /// Class and priority.
 #[cfg(test)]
 pub fn io_priority(pid: Pid) -> Result<(u8, u8), Errno> {
-    // SAFETY: numbers only.
+    // SAFETY: takes numbers and touches no memory of ours.
     let value = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, pid.as_raw()) };
     let value = Errno::result(value)?;
     Ok(((value >> IOPRIO_CLASS_SHIFT) as u8, (value & 7) as u8))
@@ -78,7 +79,7 @@ pub fn io_priority(pid: Pid) -> Result<(u8, u8), Errno> {
 pub fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     let none: *mut libc::rlimit64 = std::ptr::null_mut();
-    // SAFETY: the kernel reads `limit`, and writes nothing through a null pointer.
+    // SAFETY: the kernel reads `limit`, which outlives the call, and writes nothing through a null pointer.
     let result =
         unsafe { libc::syscall(libc::SYS_prlimit64, pid.as_raw(), resource, &raw const limit, none) };
     Errno::result(result).map(drop)
@@ -89,7 +90,7 @@ pub fn set_rlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<(), E
 pub fn rlimit(pid: Pid, resource: u32) -> Result<(u64, u64), Errno> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let none: *const libc::rlimit64 = std::ptr::null();
-    // SAFETY: the kernel writes `limit`, and reads nothing through a null pointer.
+    // SAFETY: the kernel writes `limit`, which outlives the call, and reads nothing through a null pointer.
     let result = unsafe { libc::syscall(libc::SYS_prlimit64, pid.as_raw(), resource, none, &raw mut limit) };
     Errno::result(result)?;
     Ok((limit.rlim_cur, limit.rlim_max))
@@ -98,7 +99,7 @@ pub fn rlimit(pid: Pid, resource: u32) -> Result<(u64, u64), Errno> {
 /// The execution domain of this process, kept over `execve`; gives the one before.
 /// <https://man7.org/linux/man-pages/man2/personality.2.html>
 pub fn set_personality(persona: u32) -> Result<u32, Errno> {
-    // SAFETY: a number only.
+    // SAFETY: takes a number and touches no memory of ours.
     let before = unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(persona)) };
     Ok(Errno::result(before)? as u32)
 }

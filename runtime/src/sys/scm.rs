@@ -31,34 +31,43 @@ pub fn send_with_fds(socket: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]
     let mut iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     let mut header = message(&mut iov);
     if !fds.is_empty() {
-        let length = fds.len() * size_of::<RawFd>();
-        header.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: only computes; `length` is at most 1012, so no overflow.
-        let space = unsafe { libc::CMSG_SPACE(length as u32) };
-        // SAFETY: as above.
-        let len = unsafe { libc::CMSG_LEN(length as u32) };
-        header.msg_controllen = space as _;
-        // SAFETY: reads two fields of `header`.
-        let first = unsafe { libc::CMSG_FIRSTHDR(&header) };
-        // SAFETY: msg_control has CONTROL bytes, aligned, and msg_controllen is at least a header,
-        // so `first` is the start of `control`, not null.
-        let first = unsafe { &mut *first };
-        first.cmsg_level = libc::SOL_SOCKET;
-        first.cmsg_type = libc::SCM_RIGHTS;
-        first.cmsg_len = len as _;
-        // SAFETY: `first` is a header inside `control`.
-        let data = unsafe { libc::CMSG_DATA(first) }.cast::<RawFd>();
-        // SAFETY: `length` bytes follow the header in `control`, because CONTROL is the CMSG_SPACE
-        // of the greatest `length`; aligned, since header and buffer are aligned to 8.
-        let numbers = unsafe { std::slice::from_raw_parts_mut(data, fds.len()) };
-        for (slot, fd) in numbers.iter_mut().zip(fds) {
-            *slot = fd.as_raw_fd();
-        }
+        put_fds(&mut header, &mut control, fds);
     }
     retry(|| {
-        // SAFETY: `header` points to `iov`, `data` and `control`, all alive; the kernel only reads them.
+        // SAFETY: `header` points to `iov`, `data` and `control`, all alive, and has their lengths; the kernel only reads.
         unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL) }
     })
+}
+
+/// Makes one SCM_RIGHTS message of `fds`, at most [`MAX_FDS`], in `control`, and `header` point to it.
+fn put_fds(header: &mut libc::msghdr, control: &mut Control, fds: &[BorrowedFd<'_>]) {
+    let fds = &fds[..fds.len().min(MAX_FDS)];
+    let length = size_of_val(fds);
+    header.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: only computes; `length` is at most 1012, so nothing overflows.
+    let space = unsafe { libc::CMSG_SPACE(length as u32) };
+    header.msg_controllen = space as _;
+    // SAFETY: only computes, and as little overflows as above.
+    let len = unsafe { libc::CMSG_LEN(length as u32) };
+    // SAFETY: reads two fields of `header`: the start of `control`, and more than the length of a message's header. So
+    // what comes back is the start of `control`, with the right to write all of it.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: `cmsghdr` is a plain struct of integers, for which zero is a value. (musl's has private padding.)
+    let mut own: libc::cmsghdr = unsafe { std::mem::zeroed() };
+    own.cmsg_len = len as _;
+    own.cmsg_level = libc::SOL_SOCKET;
+    own.cmsg_type = libc::SCM_RIGHTS;
+    // SAFETY: `control` is aligned for the structure and longer than it.
+    unsafe { first.write(own) };
+    // SAFETY: only computes: where the header in `control` ends.
+    let data = unsafe { libc::CMSG_DATA(first) }.cast::<RawFd>();
+    for (i, fd) in fds.iter().enumerate() {
+        // SAFETY: `length` bytes follow the header in `control`, because CONTROL is the CMSG_SPACE of the greatest
+        // `length`, and `i` is less than the number of descriptors in them. It is aligned: header and
+        // buffer are aligned to 8. Made from the address of all of `control`, and not from that of the header alone,
+        // it may be written.
+        unsafe { data.add(i).write(fd.as_raw_fd()) };
+    }
 }
 
 /// What [`recv_with_fds`] took.
@@ -91,7 +100,7 @@ pub fn recv_with_fds(
     if !slots.is_empty() {
         header.msg_control = control.0.as_mut_ptr().cast();
         // CMSG_LEN and not CMSG_SPACE: the padding of an odd number would hold one more descriptor.
-        // SAFETY: only computes; at most 1012, so no overflow.
+        // SAFETY: only computes; at most 1012 and a header, so nothing overflows.
         let length = unsafe { libc::CMSG_LEN((slots.len() * size_of::<RawFd>()) as u32) };
         header.msg_controllen = length as _;
     }
@@ -112,21 +121,23 @@ pub fn recv_with_fds(
 /// Moves the descriptors of all SCM_RIGHTS messages into `slots`; gives their number.
 fn take_fds(header: &libc::msghdr, slots: &mut [Option<OwnedFd>]) -> usize {
     let mut taken = 0;
-    // SAFETY: the kernel has set msg_control and msg_controllen to the messages that it wrote.
+    // SAFETY: msg_control is a buffer of ours, or null, and the kernel has set msg_controllen to the length of the
+    // messages that it wrote there (0 when it wrote none).
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !next.is_null() {
-        // SAFETY: not null, so it points to a whole header inside the control buffer.
+        // SAFETY: not null, so it points to a whole header inside the control buffer, aligned and written by the kernel.
         let cmsg = unsafe { &*next };
         if cmsg.cmsg_level == libc::SOL_SOCKET && cmsg.cmsg_type == libc::SCM_RIGHTS {
-            // SAFETY: only computes.
+            // SAFETY: only computes, of a length of 0.
             let head = unsafe { libc::CMSG_LEN(0) } as usize;
             let count = (cmsg.cmsg_len as usize).saturating_sub(head) / size_of::<RawFd>();
-            // SAFETY: `next` is a header of SCM_RIGHTS, whose data are `count` descriptors.
+            // SAFETY: only computes where the header ends; `next` is one inside the control buffer.
             let numbers = unsafe { libc::CMSG_DATA(next) }.cast::<RawFd>();
             for i in 0..count {
-                // SAFETY: i < count: inside the message. It may be unaligned in theory.
+                // SAFETY: i < count: inside what the kernel says that the message has. It may be unaligned in theory.
                 let number = unsafe { ptr::read_unaligned(numbers.wrapping_add(i)) };
-                // SAFETY: the kernel has just installed this descriptor for us; nobody else owns it.
+                // SAFETY: the kernel has just installed this descriptor for us; nobody else owns it, and each is taken
+                // once.
                 let fd = unsafe { OwnedFd::from_raw_fd(number) };
                 if let Some(slot) = slots.get_mut(taken) {
                     *slot = Some(fd);
@@ -134,7 +145,7 @@ fn take_fds(header: &libc::msghdr, slots: &mut [Option<OwnedFd>]) -> usize {
                 }
             }
         }
-        // SAFETY: `next` is a header of this message's control buffer.
+        // SAFETY: `next` is a header of this message's control buffer, whose end the call looks for in `header`.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
     taken
@@ -229,6 +240,25 @@ mod tests {
         let got = recv_with_fds(b.as_fd(), &mut [0; 8], &mut []);
         assert_eq!(got, Ok(Received { bytes: 0, fds: 0 }));
         assert_eq!(send_with_fds(b.as_fd(), b"x", &[]), Err(Errno::EPIPE));
+    }
+
+    /// Without a kernel between the two, so that Miri sees each access.
+    #[test]
+    fn what_is_put_into_a_message_is_taken_out_of_it() {
+        for count in [0, 1, 2, 3, 7] {
+            let files: Vec<OwnedFd> = (0..count).map(|_| File::open("/dev/null").unwrap().into()).collect();
+            let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+            let mut control = Control([0; CONTROL]);
+            let mut iov = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+            let mut header = message(&mut iov);
+            let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+            put_fds(&mut header, &mut control, &fds);
+            // Now the message owns them.
+            files.into_iter().for_each(std::mem::forget);
+            let mut slots = slots::<7>();
+            assert_eq!(take_fds(&header, &mut slots), count);
+            assert_eq!(slots.iter().flatten().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), numbers);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
 
 /// SIGPIPE ends the process again: Rust ignores it, and that would outlive an exec.
 pub fn default_sigpipe() -> Result<(), Errno> {
-    // SAFETY: SIG_DFL is a valid disposition; no handler of ours is involved.
+    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE, with which no code of ours is called.
     if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(Errno::last());
     }

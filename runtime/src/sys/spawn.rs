@@ -80,7 +80,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Spawned, Errno> {
     if report.as_raw_fd() < 3 {
         // Our caller has a standard descriptor closed: the new process would overwrite this one.
         let number = above_stdio(report.as_fd())?;
-        // SAFETY: just made by fcntl; nobody else owns it.
+        // SAFETY: the fcntl has just made this descriptor for us, so nobody else owns it.
         report = unsafe { OwnedFd::from_raw_fd(number) };
     }
     let mut pidfd: c_int = -1;
@@ -154,18 +154,18 @@ fn prepare(program: &Program<'_>) -> Result<(), Errno> {
     }
     // What the caller inherited without close-on-exec stays out of the program. A seccomp filter
     // may refuse it (startContainer hooks): then only what the container gets anyway is left open.
-    // SAFETY: marks descriptors of this process; none is used under an assumption of inheritance.
+    // SAFETY: takes numbers, and only marks descriptors of this short-lived process, of which none is closed by it.
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     for (target, fd) in (0..).zip(high) {
         // SAFETY: numbers only; 0 to 2 of this short-lived process belong to nobody else.
         Errno::result(unsafe { libc::dup3(fd, target, 0) })?;
     }
     if let Some(cwd) = program.cwd {
-        // SAFETY: a C string.
+        // SAFETY: `cwd` is NUL-terminated and outlives the call, which only reads it.
         Errno::result(unsafe { libc::chdir(cwd.as_ptr()) })?;
     }
     // Rust ignores SIGPIPE, and a runtime or shim blocks signals; both would survive execve.
-    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE.
+    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE, with which no code of ours is called.
     if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(Errno::last());
     }
@@ -174,7 +174,7 @@ fn prepare(program: &Program<'_>) -> Result<(), Errno> {
 
 /// A close-on-exec copy with a number of 3 or more.
 fn above_stdio(fd: BorrowedFd<'_>) -> Result<c_int, Errno> {
-    // SAFETY: takes and gives numbers only.
+    // SAFETY: takes and gives numbers, and touches no memory of ours.
     Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) })
 }
 

@@ -31,9 +31,9 @@ pub fn bytes_in_pipe(pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
 /// Linux 5.3.
 /// <https://man7.org/linux/man-pages/man2/pidfd_open.2.html>
 pub fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
-    // SAFETY: takes and gives numbers only.
+    // SAFETY: takes and gives numbers, and touches no memory of ours.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
-    // SAFETY: the call has just made this descriptor for us; a descriptor fits a RawFd.
+    // SAFETY: the call has just made this descriptor for us, so nobody else owns it; a descriptor fits a RawFd.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -50,9 +50,9 @@ pub fn pidfd_send_signal(process: BorrowedFd<'_>, signal: Signal) -> Result<(), 
 
 /// A copy of the descriptor with a number of at least `least`, close-on-exec.
 pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: takes and gives numbers only.
+    // SAFETY: takes and gives numbers, and touches no memory of ours.
     let copy = Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) })?;
-    // SAFETY: the call has just made this descriptor for us.
+    // SAFETY: the call has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 

@@ -66,7 +66,7 @@ pub fn attach(file: &Path, options: Options) -> io::Result<Device> {
     let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
     // Who asks for a free one may find that another was faster.
     for _ in 0..100 {
-        // SAFETY: LOOP_CTL_GET_FREE takes no argument.
+        // SAFETY: LOOP_CTL_GET_FREE takes no argument, and touches no memory of ours.
         let number = Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = open(&path)?;
@@ -104,8 +104,8 @@ fn configure(device: &File, file: &File, options: Options) -> Result<(), Errno> 
     };
     let fd = u32::try_from(file.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     let config = Config { fd, block_size: 0, info, reserved: [0; 8] };
-    // SAFETY: LOOP_CONFIGURE reads a loop_config, which `config` is (`repr(C)`, the same fields) and
-    // which outlives the call.
+    // SAFETY: LOOP_CONFIGURE reads a loop_config, which `config` is (`repr(C)`, the same fields, which leave no
+    // padding between them) and which outlives the call.
     Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) }).map(drop)
 }
 

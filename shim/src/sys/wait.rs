@@ -45,7 +45,7 @@ fn ask(of: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Result<Option<
     }
     // SAFETY: of the members, a successful `waitid` fills in this one (or leaves it zero).
     let pid = unsafe { info.si_pid() };
-    // SAFETY: and this one.
+    // SAFETY: a successful `waitid` fills in this one, too, or leaves it zero.
     let status = unsafe { info.si_status() };
     if pid == 0 {
         return Ok(None);
