@@ -165,8 +165,8 @@ programs() {
 # What goes into the machines, in a folder that any user may read: the test binaries, the runtime.
 stage() {
   chmod 755 "$stage"
-  stage_tests spec-tests && stage_tests tare &&
-    stage_tests integration --test leaks --test small_limits --test soak || return 1
+  stage_tests spec-tests && stage_tests tare && stage_tests integration --test leaks --test small_limits --test soak \
+    --test shim_stories --test shim_cgroups --test shim_systemd || return 1
   rm "$stage/spec-tests/deps/cgroups_v1"
   # For one who is not root, and skipped by root.
   mkdir -p "$stage/of-user/deps"
@@ -174,7 +174,7 @@ stage() {
   cp "$stage/spec-tests/deps/cgroups_systemd" "$stage/of-user/deps/"
   strip -o "$stage/spec-tests/probe" "$target/$triple/debug/probe" &&
     cp "$stage/spec-tests/probe" "$stage/of-user/" &&
-    programs "$stage/bin" && cp "$built" "$stage/bin/" && cp integration/vm/tests.sh "$stage/"
+    programs "$stage/bin" && cp "$built" "$built_shim" "$stage/bin/" && cp integration/vm/tests.sh "$stage/"
 }
 
 # in_vm RUNTIME uml|qemu OPTIONS... -- BINARY...: the binaries as patterns below the stage. What `need`
@@ -191,9 +191,9 @@ in_vm() {
   # Where an ordinary user can write to it.
   : > "$stage/skips"
   chmod 666 "$stage/skips"
-  SKIPS=$stage/skips RUNTIME=$runtime EXPECTED_SKIPS=${!expected:-} BENCH_PROGRAMS=$stage/bin \
-    integration/vm/run.sh --vm "$vm" --share "$stage" --share "$PWD" "${options[@]}" --env SKIPS --env RUNTIME \
-    --env CI --env EXPECTED_SKIPS --env BENCH_PROGRAMS --env SOAK -- \
+  SKIPS=$stage/skips RUNTIME=$runtime SHIM=$stage/bin/containerd-shim-tare-v2 EXPECTED_SKIPS=${!expected:-} \
+    BENCH_PROGRAMS=$stage/bin integration/vm/run.sh --vm "$vm" --share "$stage" --share "$PWD" "${options[@]}" --env SKIPS --env RUNTIME \
+    --env SHIM --env CI --env EXPECTED_SKIPS --env BENCH_PROGRAMS --env SOAK -- \
     "$stage/tests.sh" "$stage" "$@" || status=1
   cat "$stage/skips" >> "$skips"
   return $status
@@ -210,9 +210,10 @@ kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground)
 v2() {
   suite v2-stage stage || return 1
   suite v2-uml in_vm "$stage/bin/tare" uml --seconds 360 -- \
-    'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak
+    'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak \
+    'integration/deps/shim_!(systemd)'
   suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 900 -- \
-    "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks
+    "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks 'integration/deps/shim_!(stories)'
   suite v2-user in_vm "$stage/bin/tare" uml --user --seconds 120 -- of-user/deps/delegated
   suite v2-user-systemd in_vm "$stage/bin/tare" qemu --init systemd --user --seconds 240 -- 'of-user/deps/*'
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! cargo test -p integration                                   # ours, the release build of this workspace
 //! RUNTIME=/usr/sbin/runc cargo test -p integration            # a peer
-//! SHIM=/usr/bin/containerd-shim-runc-v2 cargo test -p integration --test shim_stories
+//! SHIM=/usr/bin/containerd-shim-runc-v2 cargo test -p integration --test shim_stories --test shim_cgroups
 //! ```
 //!
 //! Nothing is left on the host: a [`Container`] deletes itself and fails its test if something of it stays, and an
@@ -21,6 +21,7 @@ pub mod runtime;
 mod sandbox;
 pub mod shim;
 pub mod small_limit;
+pub mod story;
 mod sys;
 pub mod terminal;
 pub mod ttrpc;

@@ -48,3 +48,13 @@ pub fn program(name: &str) -> Result<(), String> {
         Err(format!("{name} is not installed (integration/install.sh engines)"))
     }
 }
+
+/// systemd is PID 1, and all cgroups are v2 (those of v1 it makes differently).
+pub fn systemd() -> Result<(), String> {
+    for file in ["/run/systemd/system", "/sys/fs/cgroup/cgroup.controllers"] {
+        if !Path::new(file).exists() {
+            return Err(format!("there is no {file}"));
+        }
+    }
+    Ok(())
+}

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Dropped, it kills all that runs inside; the kernel then takes the mounts and the network with it, and what is left are the
@@ -18,6 +20,8 @@ pub struct Sandbox {
     unshare: Child,
     init: String,
     dir: TempDir,
+    /// Whether its processes have a namespace of their own.
+    pids: bool,
     /// For the engine: the parent of its containers' cgroups.
     pub cgroup: String,
 }
@@ -28,28 +32,30 @@ impl Sandbox {
     /// # Panics
     /// When the namespaces cannot be made.
     pub fn new(setup: &str) -> Self {
+        Self::unshared(&["--pid", "--mount-proc"], &format!("mount -t tmpfs -o mode=755 tmpfs /run; {setup}"))
+    }
+
+    /// With the host's systemd to speak to. It knows processes by the host's pids, so these have no namespace of
+    /// their own.
+    ///
+    /// # Panics
+    /// When the namespaces cannot be made, or there is no systemd.
+    pub fn with_systemd() -> Self {
+        let run =
+            "mkdir \"$DIR/run\"; mount -t tmpfs -o mode=755 tmpfs \"$DIR/run\"; mkdir \"$DIR/run/systemd\"
+             mount --bind /run/systemd \"$DIR/run/systemd\"; mount --no-mtab --move \"$DIR/run\" /run";
+        Self::unshared(&[], run)
+    }
+
+    fn unshared(more: &[&str], setup: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("integration-").tempdir().expect("a directory");
         let cgroup = format!("/{}", dir.path().file_name().expect("a name").to_string_lossy());
-        let script = format!(
-            "set -e; mount -t tmpfs -o mode=755 tmpfs /run; ip link set lo up; {setup}
-             echo ready; exec sleep infinity"
-        );
+        let script = format!("set -e; ip link set lo up; {setup}\n echo ready; exec sleep infinity");
         // However the test's process ends, by a signal or a panic that aborts, the kernel ends the sandbox.
         let mut unshare = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "unshare",
-                "--mount",
-                "--net",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "sh",
-                "-c",
-                &script,
-            ])
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--net", "--fork", "--kill-child"])
+            .args(more)
+            .args(["sh", "-c", &script])
             .env("DIR", dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -60,7 +66,7 @@ impl Sandbox {
         assert_eq!(line, "ready\n", "the sandbox was not set up");
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let init = std::fs::read_to_string(children).expect("its child").trim().to_owned();
-        Self { unshare, init, dir, cgroup }
+        Self { unshare, init, dir, pids: !more.is_empty(), cgroup }
     }
 
     pub fn dir(&self) -> &Path {
@@ -113,6 +119,9 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        if !self.pids {
+            kill_all_in(&self.init);
+        }
         // With --kill-child its first process dies too, and with that all of the process namespace.
         let ended = self.unshare.kill().and_then(|()| self.unshare.wait());
         // A cgroup stays busy for a moment after its last process was killed.
@@ -125,6 +134,27 @@ impl Drop for Sandbox {
         if !std::thread::panicking() {
             assert!(ended.is_ok() && left.is_empty(), "{ended:?}, cgroups left: {left:?}");
         }
+    }
+}
+
+/// Kills what lives in the mount namespace of that process, and what such processes have started: containers.
+fn kill_all_in(init: &str) {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = namespace(init);
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut found: Vec<_> =
+        pids.filter(|pid| pid != init && own.is_some() && namespace(pid) == own).collect();
+    let mut at = 0;
+    while at < found.len() {
+        // One that has ended meanwhile has no children.
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[at]));
+        found.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
+        at += 1;
+    }
+    for pid in found.iter().filter_map(|pid| pid.parse().ok()) {
+        // It may have ended.
+        let _ended = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 

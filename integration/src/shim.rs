@@ -71,6 +71,8 @@ pub enum Dialect {
 #[derive(Debug)]
 pub struct Stage {
     pub sandbox: Sandbox,
+    /// Whether containers' cgroups are made by systemd.
+    systemd: bool,
     pub events: Events,
     pub shim: PathBuf,
     /// The runtime that the shim is told to call, if any.
@@ -128,12 +130,24 @@ impl Stage {
     /// # Panics
     /// When the sandbox or the socket cannot be made.
     pub fn new(shim: &Path) -> Self {
-        let sandbox = Sandbox::new("");
+        Self::on(Sandbox::new(""), shim, false)
+    }
+
+    /// Where containers' cgroups are systemd's: the shim is told so, and bundles name a scope of `system.slice`.
+    ///
+    /// # Panics
+    /// As `new`.
+    pub fn with_systemd(shim: &Path) -> Self {
+        Self::on(Sandbox::with_systemd(), shim, true)
+    }
+
+    fn on(sandbox: Sandbox, shim: &Path, systemd: bool) -> Self {
         crate::busybox(&sandbox.path("rootfs"));
         let events = Events::serve(&sandbox.path("containerd.sock.ttrpc"));
         // The stock shim runs the runtime under test, ours its own.
         let binary = is_stock(shim).then(|| runtime::path().to_owned());
-        Self { sandbox, events, shim: shim.to_owned(), binary, cgroups: Vec::new(), names: Mutex::default() }
+        let (shim, cgroups) = (shim.to_owned(), Vec::new());
+        Self { sandbox, systemd, events, shim, binary, cgroups, names: Mutex::default() }
     }
 
     /// A bundle whose container runs `args` in busybox; `edit` changes its configuration.
@@ -151,11 +165,24 @@ impl Stage {
         config["process"]["args"] = json!(args);
         config["process"]["env"] = json!(["PATH=/bin"]);
         config["root"] = json!({ "path": self.sandbox.path("rootfs"), "readonly": false });
-        config["linux"]["cgroupsPath"] = json!(format!("{}/{id}", self.sandbox.cgroup));
+        config["linux"]["cgroupsPath"] = json!(if self.systemd {
+            format!("system.slice:{}:{id}", self.prefix())
+        } else {
+            format!("{}/{id}", self.sandbox.cgroup)
+        });
         edit(&mut config);
         std::fs::write(&file, config.to_string()).expect("config.json");
         let log = fifo(&dir.join("log"));
         Bundle { id: id.to_owned(), dir, log }
+    }
+
+    fn prefix(&self) -> &str {
+        self.sandbox.cgroup.trim_start_matches('/')
+    }
+
+    /// The unit that systemd makes for a container.
+    pub fn scope(&self, id: &str) -> String {
+        format!("{}-{id}.scope", self.prefix())
     }
 
     /// The words with which every containerd calls a shim, its directory and its environment.
@@ -235,7 +262,7 @@ impl Stage {
     /// What containerd hands `Create`.
     pub fn options(&self) -> Message {
         let binary = self.binary.as_ref().map(|path| path.to_string_lossy().into_owned());
-        Message::new().bytes(6, binary.unwrap_or_default())
+        Message::new().bytes(6, binary.unwrap_or_default()).number(9, self.systemd.into())
     }
 
     /// The events so far, one line each: the topic and the fields, with names in place of pids.
@@ -359,12 +386,13 @@ impl Stage {
 
     /// The pids of the serving shims.
     pub fn shims(&self) -> Vec<u64> {
+        let address = self.sandbox.path("containerd.sock");
         let is_shim = |pid: u64| {
             let cmdline =
                 std::fs::read(self.sandbox.outside(&format!("/proc/{pid}/cmdline"))).unwrap_or_default();
             let mut words = cmdline.split(|byte| *byte == 0);
             words.next().is_some_and(|program| program.ends_with(self.shim.as_os_str().as_encoded_bytes()))
-                && words.any(|word| word == b"-namespace")
+                && words.any(|word| word == address.as_os_str().as_encoded_bytes())
         };
         let running = self.processes().into_iter().filter(|(.., state, _)| *state != 'Z');
         let alike: Vec<_> = running.filter(|(pid, ..)| is_shim(*pid)).collect();

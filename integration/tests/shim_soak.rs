@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use integration::containerd::{Containerd, Through};
 use integration::shim::{self, Memory, Stage, Streams, Task};
+use integration::story::{to_the_end, without_pid_namespace};
 use integration::{call, eventually, need};
 use serde_json::json;
 
@@ -107,6 +108,36 @@ fn many_execs_leave_a_shim_as_it_was() {
     assert!(left.len() < 20, "{left:#?}");
     // An event for each step, in whatever order; all of them came.
     eventually("the events", || (stage.events.all().len() as u32 == 2 + 3 * count).then_some(()));
+}
+
+/// The children of children whose parents have ended become the shim's, when the container has no first process of its
+/// own to take them. That of containerd 1.6 now and then never finds the container's end among them.
+#[test]
+fn ten_thousand_orphans_leave_no_zombie() {
+    need!(root, program("busybox"));
+    if shim::is_stock(shim::path()) {
+        integration::need::skip("another shim", "containerd's loses an exit among orphans");
+        return;
+    }
+    let stage = &Stage::new(shim::path());
+    let script = "i=0; while [ $i -lt 10000 ]; do (: & ); i=$((i+1)); done; exit 5";
+    let bundle = stage.bundle("c", &["sh", "-c", script], without_pid_namespace);
+    let task = stage.created(bundle, Streams::default());
+    task.start("").expect("start");
+    assert_eq!(task.wait(""), 5);
+    let shims = stage.shims();
+    eventually("every orphan was waited for", || {
+        let processes = stage.processes().into_iter();
+        let zombies = processes.filter(|(_, parent, state, _)| *state == 'Z' && shims.contains(parent));
+        (zombies.count() == 0).then_some(())
+    });
+    to_the_end(&task, 5);
+    stage.expect_events(&[
+        "create c pid=init",
+        "start c pid=init",
+        "exit c id=c pid=init status=5",
+        "delete c id= pid=init status=5",
+    ]);
 }
 
 /// A file of bytes that do not repeat, in the root filesystem.

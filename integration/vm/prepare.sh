@@ -152,6 +152,10 @@ done
 install -m 755 "$here/guest/initramfs.sh" "$first/init"
 (cd "$first" && find . | "$tools/usr/bin/busybox" cpio -o -H newc) > "$new/initrd"
 
+# containerd's own shim, against which ours is compared, and nothing else of containerd.
+download containerd
+dpkg-deb --fsys-tarfile "$apt"/containerd_*.deb | tar -C "$guest" -x ./usr/bin/containerd-shim-runc-v2
+
 # --- Debian, and our few files in it
 
 units=$guest/etc/systemd/system
