@@ -13,7 +13,9 @@ if [ ! -d "$root" ]; then
   mkdir -p .cache
   new=$(mktemp -d .cache/engines.XXXXXX)
   trap 'rm -rf --one-file-system "$new"' EXIT
-  mmdebstrap --quiet --variant=apt --include="$packages" \
+  # As apt reaches archives here: by a proxy, or a mirror that lags.
+  apt-config dump | grep -E '^Acquire::(http|https|ForceIPv4|Check-)' > "$new/apt.conf" || true
+  mmdebstrap --quiet --variant=apt --include="$packages" --aptopt="$new/apt.conf" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$new/root" >&2
   mv "$new/root" "$root"

@@ -13,6 +13,7 @@
 mod container;
 pub mod containerd;
 pub mod grpc;
+pub mod image;
 pub mod need;
 mod outcome;
 pub mod proto;

@@ -1,15 +1,11 @@
 //! Kubernetes' words: the CRI plugin of containerd by its socket, its runtime class the shim under test, and the stock
 //! shim with the runtime under test.
 
-use std::path::Path;
-use std::process::Command;
-
 use integration::containerd::{Containerd, Through};
-use integration::grpc;
 use integration::proto::{Fields, Message};
 use integration::ttrpc::Refusal;
 use integration::websocket::{Channels, RESIZE, STATUS, STDERR, STDIN, STDOUT};
-use integration::{call, eventually, runtime, through_each_shim};
+use integration::{call, eventually, grpc, image, runtime, through_each_shim};
 use serde_json::{Value, json};
 
 /// Of busybox; it is the pod's first process too.
@@ -41,7 +37,7 @@ impl Cri {
              {CLASS}]\n{class}\n",
         );
         let containerd = Containerd::configured(through, &config);
-        let archive = image(&containerd);
+        let archive = image::archive(containerd.sandbox.dir(), &containerd.rootfs, IMAGE);
         let mut import = containerd.command(&["--namespace", "k8s.io", "image", "import"]);
         call(import.arg(archive)).ok();
         let cri = Self { containerd };
@@ -131,33 +127,6 @@ impl Cri {
 }
 
 const CLASS: &str = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.judged";
-
-/// An archive of one image with one layer, as `docker save` writes it.
-fn image(containerd: &Containerd) -> std::path::PathBuf {
-    let dir = containerd.sandbox.path("image");
-    std::fs::create_dir(&dir).expect("a directory");
-    tar(&dir.join("layer.tar"), &containerd.rootfs);
-    let sum = call(Command::new("sha256sum").arg(dir.join("layer.tar"))).ok().out;
-    let layer = format!("sha256:{}", sum.split_whitespace().next().expect("a sum"));
-    let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["sleep", "100000"] },
-        "rootfs": { "type": "layers", "diff_ids": [layer] },
-    });
-    let manifest = json!([{ "Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"] }]);
-    for (name, document) in [("config.json", config), ("manifest.json", manifest)] {
-        std::fs::write(dir.join(name), document.to_string()).expect("the image");
-    }
-    let archive = containerd.sandbox.path("image.tar");
-    tar(&archive, &dir);
-    archive
-}
-
-fn tar(archive: &Path, dir: &Path) {
-    let mut tar = Command::new("tar");
-    call(tar.arg("--create").arg("--file").arg(archive).arg("--directory").arg(dir).arg(".")).ok();
-}
 
 through_each_shim! {
     fn a_pod_of_two_containers_has_one_shim(cri: Cri) {
