@@ -485,7 +485,7 @@ t_attach() {                        # docker run -dit; docker attach; exit stops
 }
 t_attach_output() {                 # attach shows what the process writes from now on
   docker run -d --name ao busybox sh -c "$loop"; sleep 0.5
-  local o; o=$(timeout 2 $DOCKER attach --no-stdin --sig-proxy=false ao || true); has "$o" "hello world"; running ao
+  local o; o=$(timeout -s KILL 2 $DOCKER attach --no-stdin --sig-proxy=false ao || true); has "$o" "hello world"; running ao
 }
 t_exec_i() {                        # docker exec -i: no prompt, but the output
   docker run -dit --name ex ubuntu

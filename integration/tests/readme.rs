@@ -11,10 +11,11 @@ use integration::{Outcome, Sandbox, call, eventually, grpc, image, need, runtime
 use serde_json::{Value, json};
 
 /// What begins with one of these bold words is tried by the test of that name.
-const TRIED: [(&str, &str); 4] = [
+const TRIED: [(&str, &str); 5] = [
     ("containerd 1.6 and 1.7", "containerd_as_it_is_written"),
     ("containerd 2", "containerd_as_it_is_written"),
     ("Docker", "docker_as_it_is_written"),
+    ("Docker's own BuildKit", "buildkit_of_docker_as_it_is_written"),
     ("Podman", "podman_as_it_is_written"),
 ];
 /// No package of these is here; the documents are read.
@@ -380,13 +381,7 @@ fn docker_as_it_is_written() {
 fn docker_runs(broken: &[&str], configuration: &str, line: &str, run: &[&str], shim: &str) {
     let machine = Machine::with_broken(broken);
     machine.write("/etc/docker/daemon.json", configuration);
-    // Neither is the runtime's.
-    let _daemon = machine
-        .daemon(&format!("{line} --bridge=none --iptables=false --cgroup-parent={}", machine.0.cgroup));
-    eventually("dockerd answers", || (machine.call(&["docker", "version"]).code == 0).then_some(()));
-    let archive = machine.0.path("rootfs.tar");
-    image::tar(&archive, &machine.rootfs());
-    machine.call(&["docker", "import", &archive.to_string_lossy(), "box"]).ok();
+    let _daemon = dockerd(&machine, line);
     let rest = ["--detach", "--name", "held", "--network", "none", "box", "sleep", "1000"];
     machine.call(&[run, &rest].concat()).ok();
     machine.served_by(shim);
@@ -397,6 +392,39 @@ fn docker_runs(broken: &[&str], configuration: &str, line: &str, run: &[&str], s
     assert_eq!(runtime, "tare\n");
     machine.call(&["docker", "rm", "--force", "held"]).ok();
     eventually("no shim is left", || machine.shims().is_empty().then_some(()));
+}
+
+/// With an image, `box`. The network is not the runtime's.
+fn dockerd(machine: &Machine, line: &str) -> Daemon {
+    let parent = &machine.0.cgroup;
+    let daemon = machine.daemon(&format!("{line} --bridge=none --iptables=false --cgroup-parent={parent}"));
+    eventually("dockerd answers", || (machine.call(&["docker", "version"]).code == 0).then_some(()));
+    let archive = machine.0.path("rootfs.tar");
+    image::tar(&archive, &machine.rootfs());
+    machine.call(&["docker", "import", "--change", "ENV PATH=/bin", &archive.to_string_lossy(), "box"]).ok();
+    daemon
+}
+
+#[test]
+fn buildkit_of_docker_as_it_is_written() {
+    need!(root, program("dockerd"), program("/usr/bin/docker"), program("busybox"));
+    let section = Section::named("Docker's own BuildKit");
+    let machine = Machine::with_broken(&["runc"]);
+    let _daemon = dockerd(&machine, section.blocks[0].trim_end());
+    let context = machine.0.path("context");
+    std::fs::create_dir(&context).expect("a directory");
+    let steps =
+        "FROM box\nRUN echo built > /made; cat /proc/self/cgroup >> /made\nCMD [\"cat\", \"/made\"]\n";
+    std::fs::write(context.join("Dockerfile"), steps).expect("the Dockerfile");
+    let line = section.command("DOCKER_BUILDKIT");
+    let (environment, words) = line.split_first().expect("a command");
+    let (name, value) = environment.split_once('=').expect("a variable");
+    let mut build = machine.0.command(&words[0]);
+    build.args(&words[1..]).args(["--network", "none", "--tag", "made"]).arg(&context).env(name, value);
+    call(&mut build).ok();
+    let made = machine.call(&["docker", "run", "--rm", "--network", "none", "made"]).ok().out;
+    // The classic builder's cgroup is a container's.
+    assert!(made.starts_with("built\n") && made.contains("/buildkit/"), "{made}");
 }
 
 #[test]
