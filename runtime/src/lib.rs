@@ -11,6 +11,7 @@ pub mod undo;
 // 2
 pub mod config;
 pub mod host;
+pub mod seal;
 // 3: one thing each, none knows another
 pub mod cgroup;
 pub mod hooks;

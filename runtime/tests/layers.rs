@@ -8,7 +8,7 @@ use std::path::Path;
 const LAYERS: &[&[&str]] = &[
     &["sys"],
     &["error", "undo"],
-    &["config", "host"],
+    &["config", "host", "seal"],
     &["namespace", "rootfs", "cgroup", "seccomp", "privilege", "limits", "terminal", "hooks", "lsm"],
     &["plan"],
     &["process", "state"],

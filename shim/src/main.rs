@@ -10,7 +10,7 @@ use shim::bootstrap::params::Params;
 use shim::bootstrap::start::{self, Request};
 use shim::bootstrap::words::Words;
 use shim::bootstrap::{info, server};
-use shim::error::{Error, Result};
+use shim::error::{Code, Error, Result};
 use shim::events::Publisher;
 use shim::runtime::{command, linked, other_binary, state_root};
 use shim::serve::{Setup, serve};
@@ -52,6 +52,8 @@ fn run() -> Result<()> {
     let cwd = env::current_dir().map_err(|e| Error::io("find", Path::new("the working directory"), &e))?;
     match words.action.as_str() {
         "start" => {
+            // What is executed as the server is what we run from: no container pays for it.
+            seal()?;
             let params = Params::read(&words, &input()?, |name| env::var(name).ok())?;
             let started = start::start(&Request {
                 words: &words,
@@ -71,7 +73,7 @@ fn run() -> Result<()> {
             failed.iter().for_each(log::complain);
             reply(&response)
         }
-        "" => match server::begin(&words, env::var("TTRPC_ADDRESS").ok(), cwd)? {
+        "" => match seal().and_then(|()| server::begin(&words, env::var("TTRPC_ADDRESS").ok(), cwd))? {
             Some(server::Setup { listener, namespace, ttrpc_address, .. }) => {
                 // With fewer descriptors it serves all the same.
                 if let Err(errno) = files::raise_limit() {
@@ -84,6 +86,11 @@ fn run() -> Result<()> {
         },
         other => Err(Error::invalid(format!("unknown action {other:?}"))),
     }
+}
+
+/// A container's process begins as a forked copy of the server.
+fn seal() -> Result<()> {
+    tare::seal::seal().map_err(|cause| Error::of(Code::Unknown, cause.to_string()))
 }
 
 struct Runtimes;

@@ -69,6 +69,7 @@ EXAMPLE:
     # tare create --bundle /bundles/web web
     # tare start web";
     const ARGUMENTS: (usize, usize) = (1, 1);
+    const SEALED: bool = true;
     const PREFIX: &str = "tare create failed: ";
 
     fn run(self, arguments: &[String], context: &Context) -> Result<u8> {

@@ -79,6 +79,7 @@ EXAMPLE:
     # tare exec --tty web sh
     # tare exec --user 1000:1000 --env A=1 web /bin/probe -v";
     const ARGUMENTS: (usize, usize) = (1, usize::MAX);
+    const SEALED: bool = true;
     const OPTIONS: Options = Options::First;
     const PREFIX: &str = "exec failed: ";
     const EXIT: u8 = 255;

@@ -37,6 +37,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::config::id::ContainerId;
 use crate::error::{Error, Result};
 use crate::host::Facts;
+use crate::seal::seal;
 use globals::{Context, Globals};
 use report::{Log, print};
 use words::Options;
@@ -59,6 +60,8 @@ trait Verb: clap::Args {
     const EXIT: u8 = 1;
     /// Not for commands whose callers read stderr as part of a document.
     const HINT_ON_STDERR: bool = true;
+    /// It bears a process in a container, which begins as a program of our own file.
+    const SEALED: bool = false;
 
     /// The exit code.
     fn run(self, arguments: &[String], context: &Context) -> Result<u8>;
@@ -83,6 +86,7 @@ struct Shape {
     prefix: &'static str,
     exit: u8,
     hint_on_stderr: bool,
+    sealed: bool,
     /// Adds the options.
     table: fn(clap::Command) -> clap::Command,
     run: fn(&ArgMatches, &[String], &Context) -> Result<u8>,
@@ -139,6 +143,7 @@ const fn of<V: Verb>() -> Command {
         prefix: V::PREFIX,
         exit: V::EXIT,
         hint_on_stderr: V::HINT_ON_STDERR,
+        sealed: V::SEALED,
         table: V::augment_args,
         run: |matches, arguments, context| typed::<V>(matches)?.run(arguments, context),
     };
@@ -247,8 +252,14 @@ fn perform(command: &Command, words: &[OsString], context: Option<&Context>) -> 
     if let Some(text) = miscounted(command.name, verb.arguments, sorted.arguments.len()) {
         return Err(wrong((text, None), false));
     }
-    let arguments: Result<Vec<String>> = sorted.arguments.into_iter().map(text).collect();
-    arguments.and_then(|arguments| (verb.run)(&matches, &arguments, context)).map_err(|error| Failure::Verb {
+    let perform = || {
+        let arguments = sorted.arguments.into_iter().map(text).collect::<Result<Vec<String>>>()?;
+        if verb.sealed {
+            seal()?;
+        }
+        (verb.run)(&matches, &arguments, context)
+    };
+    perform().map_err(|error| Failure::Verb {
         error,
         prefix: verb.prefix,
         exit: verb.exit,

@@ -36,6 +36,7 @@ EXAMPLE:
     # cd /bundles/web && tare run web
     # tare run --detach --bundle /bundles/web web";
     const ARGUMENTS: (usize, usize) = (1, 1);
+    const SEALED: bool = true;
     const PREFIX: &str = "tare run failed: ";
 
     fn run(self, arguments: &[String], context: &Context) -> Result<u8> {

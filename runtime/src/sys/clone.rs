@@ -71,7 +71,7 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno
 }
 
 /// `EINVAL` unless this process has one thread: `unshare(CLONE_THREAD)` does nothing else.
-fn alone() -> Result<(), Errno> {
+pub(super) fn alone() -> Result<(), Errno> {
     // SAFETY: takes a number and touches no memory of ours; it changes nothing, neither when it succeeds.
     cvt(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_THREAD) }).map(drop)
 }

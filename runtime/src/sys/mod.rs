@@ -6,6 +6,7 @@ pub mod alloc_guard;
 pub mod bpf;
 pub mod clone;
 mod errno;
+pub mod exe;
 pub mod fd;
 pub mod keyctl;
 pub mod mount;
