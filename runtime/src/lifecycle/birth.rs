@@ -252,7 +252,7 @@ fn effects(
         program: &plan.program,
         joiner: &joiner,
         flags: plan.namespaces.clone_flags,
-        cgroup: fd.is_some().then_some(slots::CGROUP),
+        cgroup: (fd.is_some() && joiner.is_empty()).then_some(slots::CGROUP),
         mask: how.mask,
     };
     let spawned = parent::spawn(&spawn, slots, &Questions(&plan));

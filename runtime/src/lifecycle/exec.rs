@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::birth::{check_terminal, failing};
 use super::start::stored_config;
@@ -97,13 +97,11 @@ impl<'a> Container<'a> {
         Ok(Self { config, record, init, pidfd, other_user_namespace, setgroups_denied })
     }
 
-    /// What the joiner enters: what the container does not share with its runtime. The cgroup
-    /// namespace is for the new process itself (`plan::exec`).
+    /// What the joiner enters: what the container does not share with its runtime.
     fn kinds(&self) -> libc::c_int {
         Kind::ALL
             .into_iter()
             .filter(|kind| match kind {
-                Kind::Cgroup => false,
                 Kind::User => self.other_user_namespace,
                 other => *of(&self.config.linux.namespaces, *other) != Namespace::Inherit,
             })
@@ -172,6 +170,7 @@ impl Plan {
             _ => None,
         };
         let root = config.linux.namespaces.mount == Namespace::Inherit;
+        let limits = Limits::of_exec(process);
         let steps = plan::exec::steps(&plan::exec::Input {
             id,
             process,
@@ -179,8 +178,8 @@ impl Plan {
             privilege: &privilege,
             program: &program,
             preserve_fds: u32::try_from(passed.fds.len()).unwrap_or(u32::MAX),
+            undumpable_at_once: geteuid().is_root() || limits.oom_score_adj.is_none(),
             setup_ids: container.setup_ids()?,
-            join_cgroup_namespace: config.linux.namespaces.cgroup != Namespace::Inherit,
             join_keyring: !container.record.no_new_keyring,
             personality: config.linux.personality,
             change_root: root.then(|| c_path(&config.root.path)),
@@ -189,7 +188,6 @@ impl Plan {
             JoinerStep::JoinAll { init: slots::INIT, kinds: container.kinds() },
             JoinerStep::Clone { flags: 0, cgroup: None },
         ];
-        let limits = Limits::of_exec(process);
         Ok(Self { steps, program, joiner, limits, parentage: parentage.clone() })
     }
 }
@@ -335,20 +333,18 @@ fn spawn(
     if let Some(console) = console {
         slots.lend(slots::CONSOLE, console);
     }
-    let mut joiner = plan.joiner.clone();
     if let Some(cgroup) = &cgroup {
         slots.lend(slots::CGROUP, cgroup);
-        if let Some(JoinerStep::Clone { cgroup, .. }) = joiner.last_mut() {
-            *cgroup = Some(slots::CGROUP);
-        }
     }
     let spawn = Spawn {
         parentage: &plan.parentage,
         steps: &plan.steps,
         program: &plan.program,
-        joiner: &joiner,
+        joiner: &plan.joiner,
         flags: 0,
-        cgroup: None,
+        // The joiner, while it sees the host's cgroups: from inside a cgroup namespace that is ENOENT
+        // under nsdelegate (cgroups(7)). What it clones is where it is, and has no folder of a cgroup open.
+        cgroup: cgroup.is_some().then_some(slots::CGROUP),
         mask,
     };
     parent::spawn(&spawn, slots, &NoQuestions)

@@ -142,6 +142,7 @@ pub fn build(id: &ContainerId, config: &Config, facts: &Facts, options: &Options
         config,
         options,
         namespaces: &namespaces,
+        undumpable_at_once: facts.euid == 0,
         setup_ids: setup_ids(config, id_maps.as_ref()),
         root: (!privileged && own_root).then_some(root),
         mounts: &mounts,

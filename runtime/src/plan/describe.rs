@@ -155,7 +155,6 @@ impl Display for Step {
             Step::SetupIds { uid, gid } => write!(f, "become {uid}:{gid} of the user namespace"),
             Step::NewSession => f.write_str("setsid"),
             Step::Join(join) => write!(f, "join {} namespace {}", join.kind.word(), show(&join.path)),
-            Step::JoinCgroupNamespace => f.write_str("join the cgroup namespace of the container"),
             Step::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
             Step::SessionKeyring { name, .. } => write!(f, "join session keyring {}", show(name)),
             Step::Loopback => f.write_str("bring up the loopback interface"),

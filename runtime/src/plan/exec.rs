@@ -18,9 +18,10 @@ pub struct Input<'a> {
     pub privilege: &'a Privilege,
     pub program: &'a Program,
     pub preserve_fds: u32,
+    /// Nobody has to write to the files of the new process in `/proc` who is not root.
+    pub undumpable_at_once: bool,
     /// An id that is mapped, when the container has another user namespace than we.
     pub setup_ids: Option<(u32, u32)>,
-    pub join_cgroup_namespace: bool,
     pub join_keyring: bool,
     pub personality: Option<u32>,
     /// The container has no mount namespace of its own: its root is only a folder.
@@ -28,20 +29,20 @@ pub struct Input<'a> {
 }
 
 pub fn steps(input: &Input<'_>) -> Vec<Step> {
-    let mut steps = vec![
-        Step::CloseFds { preserved: input.preserve_fds },
-        Step::RestoreSignals,
-        Step::Sync(Sync::Go),
-        Step::Undumpable,
-    ];
+    let mut steps = Vec::new();
+    if input.undumpable_at_once {
+        steps.push(Step::Undumpable);
+    }
+    steps.push(Step::CloseFds { preserved: input.preserve_fds });
+    steps.push(Step::RestoreSignals);
+    steps.push(Step::Sync(Sync::Go));
+    if !input.undumpable_at_once {
+        steps.push(Step::Undumpable);
+    }
     if let Some((uid, gid)) = input.setup_ids {
         steps.push(Step::SetupIds { uid, gid });
     }
     steps.push(Step::NewSession);
-    // Only now: born in the cgroup from inside its namespace is ENOENT under nsdelegate (cgroups(7)).
-    if input.join_cgroup_namespace {
-        steps.push(Step::JoinCgroupNamespace);
-    }
     if input.join_keyring {
         steps.push(Step::SessionKeyring { name: keyring(input.id), new: false });
     }

@@ -23,6 +23,8 @@ pub(super) struct Parts<'a> {
     pub(super) config: &'a Config,
     pub(super) options: &'a Options,
     pub(super) namespaces: &'a Namespaces,
+    /// The runtime may write the files of a process in `/proc` that nobody may look into.
+    pub(super) undumpable_at_once: bool,
     pub(super) setup_ids: Option<(u32, u32)>,
     /// When the child opens it itself.
     pub(super) root: Option<Tree>,
@@ -64,12 +66,20 @@ pub(super) fn init(parts: &Parts<'_>) -> Vec<Step> {
 }
 
 fn birth(parts: &Parts<'_>, steps: &mut Vec<Step>) {
-    // First of all: a copy of the parent holds its end of the channel too, and the locks and fifos
+    // Before all else: in a pid namespace that is not its own it is seen from its clone on (CVE-2016-9962).
+    if parts.undumpable_at_once {
+        steps.push(Step::Undumpable);
+    }
+    // A copy of the parent holds its end of the channel too, and the locks and fifos
     // of other containers; while it does, nobody learns of anybody's end.
     steps.push(Step::CloseFds { preserved: parts.options.preserve_fds });
     steps.push(Step::RestoreSignals);
     steps.push(Step::Sync(Sync::Go));
-    steps.push(Step::Undumpable);
+    // Until now an ordinary user's runtime had its id maps and its oom_score_adj to write, which are root's
+    // with a process that is not dumpable (proc(5)).
+    if !parts.undumpable_at_once {
+        steps.push(Step::Undumpable);
+    }
     if let Some((uid, gid)) = parts.setup_ids {
         steps.push(Step::SetupIds { uid, gid });
     }

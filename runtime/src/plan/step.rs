@@ -30,8 +30,6 @@ pub enum Step {
     },
     NewSession,
     Join(Join),
-    /// The namespaces of the container's init, the cgroup namespace apart (exec).
-    JoinCgroupNamespace,
     NewCgroupNamespace,
     SessionKeyring {
         name: CString,

@@ -88,11 +88,11 @@ fn a_filter_comes_before_the_privilege_goes_or_as_late_as_it_can() {
 }
 
 #[test]
-fn every_plan_begins_with_closed_descriptors_and_ends_with_the_program() {
+fn every_plan_begins_with_closed_doors_and_ends_with_the_program() {
     let namespaces = [json!([]), json!([{ "type": "mount" }]), json!([{ "type": "pid" }, { "type": "uts" }])];
     for namespaces in namespaces {
         let plan = plan(&facts(), |document| document["linux"]["namespaces"] = namespaces.clone()).unwrap();
-        assert!(matches!(plan.steps[0], Step::CloseFds { .. }), "{namespaces}");
+        assert!(matches!(plan.steps[..2], [Step::Undumpable, Step::CloseFds { .. }]), "{namespaces}");
         assert!(matches!(plan.steps.last(), Some(Step::Exec)), "{namespaces}");
         let meetings: Vec<_> = plan
             .steps
@@ -179,4 +179,7 @@ fn groups_that_may_not_be_set_are_refused_and_groups_that_are_not_asked_for_are_
     let description = plan.describe();
     assert!(description.parent.contains(&"deny setgroups".to_owned()));
     assert!(description.child.contains(&"keep groups, become 0:0".to_owned()));
+    // Only when the id maps, whose files would be root's otherwise, are written.
+    let go = position(&plan, |step| matches!(step, Step::Sync(Sync::Go)));
+    assert!(matches!(plan.steps[go + 1], Step::Undumpable));
 }

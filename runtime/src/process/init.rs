@@ -18,7 +18,7 @@ use crate::plan::Program;
 use crate::plan::step::{HookKind, Step, Sync};
 use crate::privilege::apply::{self as privilege, Home};
 use crate::rootfs::{apply as rootfs, masked, pivot, resolve, sysctl};
-use crate::sys::clone::{execve, exit_now, setns};
+use crate::sys::clone::{execve, exit_now};
 use crate::sys::slots::{self, Slots};
 use crate::sys::{errno_text, fd, keyctl, prctl, signal};
 use crate::{limits, seccomp, terminal};
@@ -79,7 +79,6 @@ impl Child<'_> {
             Step::SetupIds { uid, gid } => setup_ids(*uid, *gid)?,
             Step::NewSession => drop(setsid()?),
             Step::Join(join) => namespace::join(join, slots)?,
-            Step::JoinCgroupNamespace => setns(slots.get(slots::INIT)?, libc::CLONE_NEWCGROUP)?,
             Step::NewCgroupNamespace => namespace::enter_new_cgroup_namespace()?,
             Step::SessionKeyring { name, new } => session_keyring(name, *new)?,
             Step::Loopback => namespace::loopback_up()?,

@@ -1,8 +1,6 @@
 //! The short-lived process between runtime and init: it enters the namespaces that only a child can
 //! be born into, and clones init as its own sibling. The same rules as in `init`.
 
-use std::os::fd::BorrowedFd;
-
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -13,12 +11,13 @@ use crate::namespace::plan::Join;
 use crate::plan::step::Step;
 use crate::sys::clone::{Clone, clone3, exit_now, setns};
 use crate::sys::slots::Slot;
+use crate::sys::{fd, prctl};
 
 /// What it does, in order; the last is a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinerStep {
     Join(Join),
-    /// All of these kinds of the process behind the pidfd (exec).
+    /// All of these kinds of the process behind the pidfd (exec), which is not needed any more then.
     JoinAll {
         init: Slot,
         kinds: libc::c_int,
@@ -33,24 +32,28 @@ pub enum JoinerStep {
 
 pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
     crate::sys::alloc_guard::forbid();
-    // As init, and before it is where a container could look: nothing of the host's stays open but what
-    // init will need (CVE-2016-9962), nor our copy of the runtime's end of the channel.
-    let preserved = match birth.steps.first() {
-        Some(Step::CloseFds { preserved }) => *preserved,
-        _ => 0,
-    };
-    if close_others(&mut birth, preserved).is_err() {
-        exit_now(1);
+    // What init begins with, before there is one at which a container could look (CVE-2016-9962): it
+    // cannot be looked into, and nothing of the host's is open but what it will need, nor our copy of the
+    // runtime's end of the channel. A clone inherits both.
+    for step in birth.steps {
+        let done = match step {
+            Step::Undumpable => prctl::set_undumpable(),
+            Step::CloseFds { preserved } => close_others(&mut birth, *preserved),
+            _ => break,
+        };
+        if done.is_err() {
+            exit_now(1);
+        }
     }
     for (index, step) in steps.iter().enumerate() {
         let done = match step {
-            JoinerStep::Clone { flags, cgroup } => match clone_init(&birth, *flags, *cgroup) {
+            JoinerStep::Clone { flags, cgroup } => match clone_init(&mut birth, *flags, *cgroup) {
                 Ok(Some(pid)) => birth.channel.send(FromInit::Born { pid }).map_err(StepFailure::from),
                 // The child: it goes on where the joiner ends.
                 Ok(None) => init::run(birth),
                 Err(errno) => Err(errno.into()),
             },
-            other => walk(other, &birth),
+            other => walk(other, &mut birth),
         };
         if let Err(failure) = done {
             let step = JOINER | u16::try_from(index).unwrap_or(0);
@@ -62,10 +65,14 @@ pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
     exit_now(0)
 }
 
-fn walk(step: &JoinerStep, birth: &Birth<'_>) -> Result<(), StepFailure> {
+fn walk(step: &JoinerStep, birth: &mut Birth<'_>) -> Result<(), StepFailure> {
     match step {
         JoinerStep::Join(join) => Ok(setns(birth.slots.get(join.slot)?, join.kind.flag())?),
-        JoinerStep::JoinAll { init, kinds } => Ok(setns(birth.slots.get(*init)?, *kinds)?),
+        JoinerStep::JoinAll { init, kinds } => {
+            setns(birth.slots.get(*init)?, *kinds)?;
+            birth.slots.close(*init);
+            Ok(())
+        }
         JoinerStep::UnshareUser => {
             unshare(CloneFlags::CLONE_NEWUSER)?;
             ask(birth, FromInit::NeedMaps)
@@ -88,9 +95,10 @@ fn ask(birth: &Birth<'_>, question: FromInit) -> Result<(), StepFailure> {
 }
 
 /// As a child of the runtime, not of the joiner, which is about to end.
-fn clone_init(birth: &Birth<'_>, flags: u64, cgroup: Option<Slot>) -> Result<Option<i32>, Errno> {
-    let cgroup: Option<BorrowedFd<'_>> = cgroup.map(|slot| birth.slots.get(slot)).transpose()?;
-    match clone3(flags | libc::CLONE_PARENT as u64, cgroup)? {
+fn clone_init(birth: &mut Birth<'_>, flags: u64, cgroup: Option<Slot>) -> Result<Option<i32>, Errno> {
+    // Init does not keep it.
+    let cgroup = cgroup.map(|slot| birth.slots.take(slot)).transpose()?;
+    match clone3(flags | libc::CLONE_PARENT as u64, cgroup.as_ref().map(fd::borrow))? {
         Clone::Child => Ok(None),
         Clone::Parent { pid, .. } => Ok(Some(pid)),
     }

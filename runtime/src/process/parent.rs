@@ -1,7 +1,7 @@
 //! The runtime's side: clones, answers what is asked, waits, and reaps what failed.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -66,7 +66,7 @@ pub struct Spawn<'p> {
     /// Empty: init is cloned directly with `flags`.
     pub joiner: &'p [JoinerStep],
     pub flags: u64,
-    /// Init is born in the cgroup of this slot.
+    /// The process that is cloned here, init or its joiner, is born in the cgroup of this slot.
     pub cgroup: Option<Slot>,
     pub mask: SigSet,
 }
@@ -98,11 +98,12 @@ pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<I
     }
 }
 
-fn clone(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<Init> {
+fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<Init> {
     let (ours, theirs) = channel::pair().map_err(|e| Error::sys("socketpair", "", e))?;
     let scratch = Birth::scratch_for(&slots);
     let cgroup = match spawn.cgroup {
-        Some(slot) => Some(slots.get(slot).map_err(|e| Error::sys("open", "the cgroup", e))?.as_raw_fd()),
+        // The new process does not keep it: a folder of the host's.
+        Some(slot) => Some(slots.take(slot).map_err(|e| Error::sys("open", "the cgroup", e))?),
         None => None,
     };
     let birth = Birth {
@@ -116,15 +117,15 @@ fn clone(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<Init>
     let steps = spawn.steps.len();
     let of_whom = spawn.parentage.flag();
     let is_ours = spawn.parentage.is_ours();
+    let cgroup = cgroup.as_ref().map(crate::sys::fd::borrow);
     if spawn.joiner.is_empty() {
-        let cgroup = cgroup.as_ref().map(crate::sys::fd::borrow);
         return match clone3(spawn.flags | of_whom, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
             Clone::Child => init::run(birth),
             Clone::Parent { pid, pidfd } => Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours }),
         };
     }
     // Init is the joiner's sibling: as the joiner is ours or our parent's, so is init.
-    match clone3(of_whom, None).map_err(|e| Error::sys("clone3", "", e))? {
+    match clone3(of_whom, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
         Clone::Child => joiner::run(spawn.joiner, birth),
         Clone::Parent { pid, pidfd } => {
             // Else the end of the joiner would never be seen.

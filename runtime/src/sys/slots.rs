@@ -66,6 +66,13 @@ impl Slots {
         self.0[slot] = fd.as_raw_fd();
     }
 
+    /// The number, which stays open, and the table forgets: whoever closes all but what is in the
+    /// table closes it.
+    pub fn take(&mut self, slot: Slot) -> Result<RawFd, Errno> {
+        self.get(slot)?;
+        Ok(std::mem::replace(&mut self.0[slot], -1))
+    }
+
     /// From one slot to another.
     pub fn rename(&mut self, from: Slot, to: Slot) {
         self.0[to] = std::mem::replace(&mut self.0[from], -1);

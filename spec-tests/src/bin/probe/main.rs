@@ -17,6 +17,7 @@
 //! | `memory MIB` | takes and touches memory, says `touched MIB`, and gives it back |
 //! | `hold MIB` | takes memory and keeps it, then as `wait` |
 //! | `burn MILLISECONDS` | uses a processor |
+//! | `spy FILE` | looks into each new process until FILE is there (see `spy.rs`), one JSON object |
 //! | `exit N` | |
 //!
 //! No verb lasts longer than a minute, so nothing stays of a failed test.
@@ -24,6 +25,7 @@
 
 mod attempt;
 mod facts;
+mod spy;
 mod sys;
 
 use std::io::{Read, Write};
@@ -72,6 +74,10 @@ fn verb(command: &[String]) -> Result<(), String> {
                 std::hint::spin_loop();
             }
             Ok(())
+        }
+        ["spy", stop] => {
+            say("ready")?;
+            say(&spy::spy(stop)?.to_string())
         }
         ["exit", code] => exit(number(code)?),
         _ => Err("no such verb".to_owned()),
