@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 
+use crate::say;
+
 #[derive(Default)]
 struct Seen {
     /// Processes that were a program of somebody else's and let themselves be looked into.
@@ -27,18 +29,25 @@ struct Seen {
     held: Vec<File>,
 }
 
-/// Until there is a file at `stop`; then tries to write to the files of the programs that it saw.
+/// Until there is a file at `stop`, and says when it has seen five; then tries to write to the files of the programs that it saw.
 pub(crate) fn spy(stop: &str) -> Result<Value, String> {
     let own = fs::read_link("/proc/self/exe").map_err(|e| e.to_string())?;
     let root = fs::metadata("/").map_err(|e| e.to_string())?;
     let end = Instant::now() + Duration::from_secs(60);
     let mut seen = Seen::default();
     let mut last = std::process::id();
+    let mut enough = false;
     while !Path::new(stop).exists() && Instant::now() < end {
-        for pid in last + 1..last + 8 {
+        // Those that came and went while we did not run are passed over.
+        last = last.max(newest().unwrap_or(0).saturating_sub(1));
+        for pid in last + 1..last + 4 {
             if Path::new(&format!("/proc/{pid}")).exists() {
                 last = pid;
                 while look(pid, &own, &root, &mut seen) {}
+                if !enough && seen.open.union(&seen.closed).count() >= 5 {
+                    enough = true;
+                    say("seen five")?;
+                }
             }
         }
     }
@@ -52,6 +61,11 @@ pub(crate) fn spy(stop: &str) -> Result<Value, String> {
         "open": seen.open.len(), "closed": seen.closed.len(), "descriptors": seen.descriptors,
         "places": seen.places, "memory": seen.memory, "writes": writes,
     }))
+}
+
+/// The number that was given last in our pid namespace (proc_loadavg(5)).
+fn newest() -> Option<u32> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().last()?.parse().ok()
 }
 
 fn write(held: &File) -> String {
