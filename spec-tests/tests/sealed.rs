@@ -4,14 +4,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use spec_tests::call::{Running, call, eventually};
-use spec_tests::{Bundle, Container, Value, crun, differs_at_times, json, need, runc};
+use spec_tests::{Bundle, Container, Value, crun, differs, differs_at_times, json, need, runc};
 
 /// How long a race goes on.
 const RACE: Duration = Duration::from_secs(3);
@@ -142,6 +142,53 @@ fn the_file_of_a_created_containers_process_cannot_be_written() {
     copy.is_unchanged();
 }
 
+/// The other tests need it as it was.
+struct OwnerOfNull(u32, u32);
+
+impl OwnerOfNull {
+    fn now() -> Self {
+        let null = fs::metadata("/dev/null").unwrap();
+        Self(null.uid(), null.gid())
+    }
+}
+
+impl Drop for OwnerOfNull {
+    fn drop(&mut self) {
+        chown("/dev/null", Some(self.0), Some(self.1)).unwrap();
+    }
+}
+
+/// What root of a container does to its standard input must not be done to the host's `/dev/null`.
+#[test]
+fn the_hosts_null_device_is_no_stream_of_a_container() {
+    need!(root);
+    differs([crun("gives the host's own away")], || {
+        let before = OwnerOfNull::now();
+        let give = |fd: &str| ["try", "chown", fd, "4711", "4711"].map(str::to_owned);
+        let words = ["/proc/self/fd/0", "/proc/self/fd/1"].map(give).join(&",".to_owned());
+        let container = privileged(all_capabilities())
+            .process(|p| {
+                p["args"] = json!([&["/probe".to_owned()][..], &words, &[",".into(), "wait".into()]].concat())
+            })
+            .container();
+        let null = || Stdio::from(OpenOptions::new().read(true).write(true).open("/dev/null").unwrap());
+        let run = |mut command: Command| command.stdin(null()).stdout(null()).status().unwrap();
+        let bundle = container.bundle_path();
+        let create = container.command(["create", "--bundle", bundle.to_str().unwrap(), container.id()]);
+        assert!(run(create).success());
+        container.start().silent();
+        eventually("its streams have changed hands", || {
+            fs::metadata(format!("/proc/{}/fd/0", container.pid())).is_ok_and(|null| null.uid() == 4711)
+        });
+        let mut exec = container.command(["exec", container.id(), "/probe"]);
+        exec.args(&words);
+        assert!(run(exec).success());
+        let after = fs::metadata("/dev/null").unwrap();
+        assert_eq!((after.uid(), after.gid()), (before.0, before.1));
+        container.delete_by_force().ok();
+    });
+}
+
 fn spying(capabilities: Vec<&'static str>, change: impl FnOnce(Bundle) -> Bundle) -> (Container, Copy) {
     let container = change(privileged(capabilities)).probe(["spy", "/data/stop"]).start();
     container.wait_for_stdout("ready");
@@ -204,7 +251,7 @@ fn a_container_that_is_the_runtime_itself_does_not_lay_it_open() {
             assert!(out.stdout.contains("version") || !out.stderr.is_empty(), "{out:#?}");
         }
     }
-    let seen = verdict(&spy, &copy);
+    verdict(&spy, &copy);
 }
 
 #[test]
@@ -212,7 +259,7 @@ fn a_process_that_joins_as_the_runtime_itself_does_not_lay_it_open() {
     need!(root, cpus(2));
     let (container, copy) = spying(all_capabilities(), |bundle| bundle);
     // It is the runtime's program for some milliseconds, and lets everybody look.
-    let seen = race(&container, &copy, ["/self", "--version"]);
+    race(&container, &copy, ["/self", "--version"]);
 }
 
 #[test]
