@@ -11,7 +11,7 @@ here=$(dirname "$(realpath "$0")")
 suite=trixie # Debian 12's own qemu and crun are too old to be peers, and it has no UML with io or BPF.
 
 packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,kmod,procps,iproute2,busybox-static
-packages+=,uidmap,strace,runc,crun
+packages+=,uidmap,strace,runc,crun,apparmor
 
 base=${VM_CACHE:-$here/../../.cache/vm}
 mkdir -p "$base"

@@ -62,6 +62,8 @@ pub enum StepKind {
     /// A hook ended with a status other than 0 (in `value`, as of `wait(2)`).
     HookStatus,
     HookTimeout,
+    /// The kernel has no AppArmor profile of this name.
+    ProfileNotLoaded,
     /// The parent went away.
     ParentGone,
     /// The parent said something that does not belong here.
@@ -69,7 +71,7 @@ pub enum StepKind {
 }
 
 impl StepKind {
-    pub const ALL: [StepKind; 11] = [
+    pub const ALL: [StepKind; 12] = [
         StepKind::Errno,
         StepKind::NotInPath,
         StepKind::NotOrdinaryDirectory,
@@ -79,6 +81,7 @@ impl StepKind {
         StepKind::NotDevpts,
         StepKind::HookStatus,
         StepKind::HookTimeout,
+        StepKind::ProfileNotLoaded,
         StepKind::ParentGone,
         StepKind::Unexpected,
     ];

@@ -16,6 +16,7 @@ pub mod seal;
 pub mod cgroup;
 pub mod hooks;
 pub mod limits;
+pub mod lsm;
 pub mod namespace;
 pub mod privilege;
 pub mod rootfs;

@@ -286,10 +286,10 @@ fn a_process_document_is_read_as_in_a_configuration() {
     assert_eq!(read, changed(&[]).unwrap().process);
     assert_eq!(warnings, [""; 0]);
     let problems =
-        Process::from_slice(br#"{"apparmorProfile": "x", "cwd": "/"}"#, file).unwrap_err().to_string();
+        Process::from_slice(br#"{"apparmorProfile": 7, "cwd": "/"}"#, file).unwrap_err().to_string();
     assert_eq!(
         problems,
-        "process.json /args: args must not be empty; process.json /apparmorProfile: not supported yet by tare"
+        "process.json /args: args must not be empty; process.json /apparmorProfile: 7 is not a string"
     );
     assert!(Process::from_slice(b"[]", file).unwrap_err().to_string().contains("is not an object"));
 }

@@ -151,8 +151,12 @@ fn processes() {
             process(json!({"capabilities": ["CAP_KILL"]})),
             "c /process/capabilities: an array is not an object",
         ),
-        (process(json!({"apparmorProfile": "p"})), "c /process/apparmorProfile: not supported yet by tare"),
-        (process(json!({"selinuxLabel": "l"})), "c /process/selinuxLabel: not supported yet by tare"),
+        (process(json!({"apparmorProfile": "p", "selinuxLabel": "l"})), "none"),
+        (process(json!({"apparmorProfile": 1})), "c /process/apparmorProfile: 1 is not a string"),
+        (
+            process(json!({"selinuxLabel": "l\u{0}"})),
+            "c /process/selinuxLabel: \"l\\u0000\" has a NUL byte in it",
+        ),
     ]);
 }
 
@@ -490,7 +494,7 @@ fn resources() {
             linux(json!({"memoryPolicy": {"mode": "MPOL_BIND"}})),
             "c /linux/memoryPolicy: not supported yet by tare",
         ),
-        (linux(json!({"mountLabel": "l"})), "c /linux/mountLabel: not supported yet by tare"),
+        (linux(json!({"mountLabel": "l"})), "none"),
     ]);
 }
 

@@ -26,6 +26,7 @@ const PLANS: &[(&str, &[&str])] = &[
     ("docker-default", &["hybrid-root", "v2-root", "v2-root-few-capabilities", "nested-root"]),
     ("docker-options", &["hybrid-root", "v2-root"]),
     ("kubernetes-pod", &["hybrid-root", "v2-root"]),
+    ("labels", &["v2-root", "v2-root-two-modules", "v2-root-few-capabilities"]),
     ("everything", &["hybrid-root", "v2-root", "v2-user-alone"]),
 ];
 

@@ -176,6 +176,29 @@ pub fn kernel(major: u32, minor: u32) -> Result<(), String> {
     when(own >= (major, minor), format!("kernel {} is older than {major}.{minor}", release.trim()))
 }
 
+fn is_on(module: &str) -> bool {
+    match module {
+        "apparmor" => std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+            .is_ok_and(|text| text.starts_with('Y')),
+        _ => Path::new("/sys/fs/selinux/enforce").exists(),
+    }
+}
+
+/// AppArmor is on, and profiles can be loaded.
+pub fn apparmor() -> Result<(), String> {
+    when(is_on("apparmor"), "AppArmor is off")?;
+    exists("/sys/kernel/security/apparmor/.replace")?;
+    exists("/usr/sbin/apparmor_parser")
+}
+
+pub fn no_apparmor() -> Result<(), String> {
+    when(!is_on("apparmor"), "AppArmor is on")
+}
+
+pub fn no_selinux() -> Result<(), String> {
+    when(!is_on("selinux"), "SELinux is on")
+}
+
 /// File systems whose server is a process.
 pub fn fuse() -> Result<(), String> {
     let opened = OpenOptions::new().read(true).write(true).open("/dev/fuse");

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use spec_tests::{Bundle, Value, crun, differs, json, need};
+use spec_tests::{Bundle, Value, crun, differs, json, need, runc};
 
 fn with(name: &str, value: &str) -> Bundle {
     let mut sysctl = json!({});
@@ -121,4 +121,29 @@ fn a_name_does_not_leave_proc_sys() {
     for name in ["net/../kernel/pid_max", "net/../../self/oom_score_adj", "/net/ipv4/../../kernel/pid_max"] {
         with(name, host("kernel/pid_max").trim()).create_fails();
     }
+}
+
+#[test]
+fn a_parameter_is_set_without_a_mount_namespace_and_without_a_proc_of_its_own() {
+    need!(root);
+    let name = "net.ipv4.ip_unprivileged_port_start";
+    let file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let read = |bundle: Bundle| bundle.probe(["try", "read", file]).run().ok().json();
+    let mounts = |bundle: Bundle, mounts: Value| bundle.config(|c| c["mounts"] = mounts);
+    // The host's, which shows each process the parameters of its own namespace.
+    let proc = json!([{ "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"] }]);
+    assert_eq!(read(mounts(with(name, "83"), proc))["ok"], "83\n");
+    // Nothing to read there: that it starts says that the parameter was written.
+    differs([runc("writes to the container's /proc")], || {
+        assert_eq!(read(mounts(with(name, "84"), json!([])))["errno"], "ENOENT");
+    });
+    differs([runc("writes to the container's /proc")], || {
+        let bare = mounts(with(name, "85"), json!([])).without_namespace("mount").config(|c| {
+            c["root"]["readonly"] = json!(false);
+            for key in ["maskedPaths", "readonlyPaths"] {
+                c["linux"].as_object_mut().unwrap().remove(key);
+            }
+        });
+        assert_eq!(read(bare)["errno"], "ENOENT");
+    });
 }

@@ -105,6 +105,7 @@ struct Enabled {
 }
 
 const NO: Enabled = Enabled { enabled: false };
+const YES: Enabled = Enabled { enabled: true };
 
 const SECCOMP_FLAGS: Words = &[
     "SECCOMP_FILTER_FLAG_LOG",
@@ -134,11 +135,11 @@ impl Document {
                 capabilities: capabilities.iter().map(ToString::to_string).collect(),
                 cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
                 seccomp: seccomp(),
-                apparmor: NO,
-                selinux: NO,
+                apparmor: YES,
+                selinux: YES,
                 intel_rdt: NO,
                 memory_policy: MemoryPolicy { modes: &[], flags: &[] },
-                mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
+                mount_extensions: MountExtensions { idmap: YES },
                 net_devices: NO,
             },
             // This one is runc's key, by which engines ask.

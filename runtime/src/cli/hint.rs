@@ -87,6 +87,20 @@ fn known(case: &Case<'_>) -> Option<String> {
             "an option of this mount is not one of the filesystem's, or this kernel cannot map the ids of this filesystem"
         }
         ("mount" | "open_tree" | "move_mount", Errno::ENOENT) => "the mount's source must exist",
+        ("apply", Errno::ENOENT) if case.object.starts_with("apparmor") => {
+            "`apparmor_parser --replace FILE` loads the profile that FILE defines; `aa-status` lists those that are loaded"
+        }
+        ("apply", Errno::EACCES | Errno::EPERM) if case.object.starts_with("apparmor") => {
+            "tare is itself confined by a profile, which must allow the change (`change_profile`)"
+        }
+        ("apply" | "join", Errno::EINVAL) if case.object.contains("label") => {
+            "the label must be one of the SELinux policy that is loaded"
+        }
+        ("apply" | "write" | "open" | "join", Errno::EXDEV)
+            if ["label", "profile", "keyring", "proc"].iter().any(|word| case.object.contains(word)) =>
+        {
+            "something is mounted over this file of /proc, or /proc is no proc file system: nothing is written there"
+        }
         ("pivot_root", Errno::EINVAL) => "a rootfs on the initial ramdisk cannot be left: use --no-pivot",
         ("open" | "openat2" | "chdir" | "stat" | "open_tree", Errno::EACCES) if case.in_user_namespace => {
             "root of the user namespace must be able to search every parent folder of the bundle and of the rootfs"
@@ -302,6 +316,12 @@ mod tests {
             (step("fsconfig tmpfs", Errno::EINVAL), &root, "option"),
             (Error::sys("open_tree", "/nowhere", Errno::ENOENT), &root, "source must exist"),
             (step("pivot_root", Errno::EINVAL), &root, "--no-pivot"),
+            (step("apply apparmor profile p at exec", Errno::ENOENT), &root, "apparmor_parser"),
+            (step("apply apparmor profile p at exec", Errno::EACCES), &root, "change_profile"),
+            (step("apply selinux label l at exec", Errno::EINVAL), &root, "policy"),
+            (step("join session keyring _ses.a labelled l", Errno::EINVAL), &root, "policy"),
+            (step("write 1 to /proc/sys/net/x", Errno::EXDEV), &root, "mounted over"),
+            (Error::sys("write 5 to", "/proc/7/oom_score_adj", Errno::EXDEV), &root, "mounted over"),
             (Error::sys("open", "/home/a/rootfs", Errno::EACCES), &user, "parent folder"),
             (Error::sys("clone3", "", Errno::ENOSPC), &root, "max_*_namespaces"),
             (Error::sys("clone3", "", Errno::EPERM), &user, "unprivileged_userns_clone"),

@@ -25,7 +25,7 @@ pub(super) fn read(document: &Node) -> Linux {
         rootfs_propagation: linux.word("rootfsPropagation", PROPAGATION, "a mount propagation"),
         masked_paths: linux.each("maskedPaths", |path| path.as_absolute_path()),
         readonly_paths: linux.each("readonlyPaths", |path| path.as_absolute_path()),
-        mount_label: linux.string("mountLabel").map(str::to_owned),
+        mount_label: linux.c_string("mountLabel"),
         personality: personality(&linux),
         namespaces,
     }

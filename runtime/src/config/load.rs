@@ -44,7 +44,7 @@ impl Config {
             return Err(problem(file, "is not an object"));
         }
         let mut config = read(&document, bundle);
-        not_yet::check_config(&value, &report);
+        not_yet::check(&value, &report);
         validate::across(&config, &report);
         config.warnings = report.finish(file)?;
         Ok(config)
@@ -61,7 +61,6 @@ impl Process {
             return Err(problem(file, "is not an object"));
         }
         let process = process::read(&document);
-        not_yet::check_process(&value, &report);
         let warnings = report.finish(file)?;
         Ok((process, warnings))
     }

@@ -188,7 +188,8 @@ pub struct Linux {
     pub rootfs_propagation: Option<Propagation>,
     pub masked_paths: Vec<CString>,
     pub readonly_paths: Vec<CString>,
-    pub mount_label: Option<String>,
+    /// Not empty, as the labels of the process.
+    pub mount_label: Option<CString>,
     pub personality: Option<u32>,
 }
 

@@ -8,38 +8,24 @@ use super::read::Report;
 /// Where a property stands, and when it asks for something.
 type Row = (&'static str, fn(&Value) -> bool);
 
-const PROCESS: &[Row] = &[("/apparmorProfile", asks), ("/selinuxLabel", asks)];
-
 const LINUX: &[Row] = &[
     ("/intelRdt", asks),
     ("/memoryPolicy", asks),
-    ("/mountLabel", asks),
     // `"eth0": {}` moves eth0.
     ("/netDevices", has_entries),
 ];
 
-pub(super) fn check_config(config: &Value, report: &Report) {
-    for (prefix, table) in [("/process", PROCESS), ("/linux", LINUX)] {
-        if let Some(part) = config.pointer(prefix) {
-            check(part, prefix, table, report);
-        }
-    }
-}
-
-pub(super) fn check_process(process: &Value, report: &Report) {
-    check(process, "", PROCESS, report);
-}
-
-fn check(part: &Value, prefix: &str, table: &[Row], report: &Report) {
-    for (pointer, asks) in table {
-        if part.pointer(pointer).is_some_and(asks) {
-            report.problem(format!("{prefix}{pointer}"), "not supported yet by tare");
+pub(super) fn check(config: &Value, report: &Report) {
+    let Some(linux) = config.pointer("/linux") else { return };
+    for (pointer, asks) in LINUX {
+        if linux.pointer(pointer).is_some_and(asks) {
+            report.problem(format!("/linux{pointer}"), "not supported yet by tare");
         }
     }
 }
 
 /// Engines send empty objects, nulls and zeros for what they do not set: `"intelRdt": {}`,
-/// `"mountLabel": ""`, `"memoryPolicy": null`.
+/// `"memoryPolicy": null`.
 fn asks(value: &Value) -> bool {
     match value {
         Value::Null => false,

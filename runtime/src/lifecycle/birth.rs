@@ -23,7 +23,7 @@ use crate::config::id::ContainerId;
 use crate::config::{Config, Namespace};
 use crate::error::{Error, Result};
 use crate::hooks::{self, StateJson};
-use crate::host::{Facts, require_system_calls};
+use crate::host::{self, Facts, require_system_calls};
 use crate::namespace::Kind;
 use crate::plan::step::Step;
 use crate::plan::{self, Options, Plan};
@@ -34,6 +34,7 @@ use crate::process::parent::{self, Answers, Arrived, Failing, Init, Spawn};
 use crate::process::userns::UserNamespaces;
 use crate::rootfs;
 use crate::state::{Dir, Record, SCHEMA, Stage};
+use crate::sys::procfs;
 use crate::sys::slots::{self, Slots};
 use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
 use crate::undo::Undo;
@@ -77,7 +78,14 @@ pub(super) fn conceive(
     let mut config = Config::from_slice(&bytes, &file, &request.bundle)?;
     let mut facts = match facts {
         Some(facts) => Facts { rootless: runtime.rootless.unwrap_or(facts.rootless), ..facts },
-        None => probe(runtime)?,
+        None => {
+            let mut facts = probe(runtime)?;
+            let asked = &config.process;
+            facts.apparmor = asked.apparmor_profile.is_some() && host::lsm::apparmor();
+            let asks_selinux = asked.selinux_label.is_some() || config.linux.mount_label.is_some();
+            facts.selinux = asks_selinux && host::lsm::selinux();
+            facts
+        }
     };
     if request.no_pivot {
         facts.probe_full_mounts()?;
@@ -421,8 +429,8 @@ impl Answers for Questions<'_> {
         if self.0.timens_offsets.is_empty() {
             return Ok(());
         }
-        let path = PathBuf::from(format!("/proc/{joiner}/timens_offsets"));
-        std::fs::write(&path, &self.0.timens_offsets).map_err(|e| Error::io("write", &path, &e))
+        procfs::write_of(joiner, "timens_offsets", &self.0.timens_offsets)
+            .map_err(|e| Error::sys("write", format!("/proc/{joiner}/timens_offsets"), e))
     }
 }
 

@@ -17,8 +17,9 @@ use super::{ExecChanges, ExecProcess, ExecRequest, Runtime, pid_file};
 use crate::config::id::ContainerId;
 use crate::config::{Config, IdMapping, Namespace, Process, capability_bit};
 use crate::error::{Error, Lifecycle, Result};
-use crate::host::require_system_calls;
+use crate::host::{self, require_system_calls};
 use crate::limits::Limits;
+use crate::lsm;
 use crate::namespace::idmap::first_id;
 use crate::namespace::{Kind, plan::of};
 use crate::plan::{self, Program, Step};
@@ -53,6 +54,9 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
     let Some(init) = record.init else { return refuse(Lifecycle::ExecStopped) };
     let config = stored_config(&dir, &record.bundle)?;
     let mut process = process_of(&request.process, &config, runtime)?;
+    // As runc: a process that names none is confined as the container is.
+    process.apparmor_profile = process.apparmor_profile.or_else(|| config.process.apparmor_profile.clone());
+    process.selinux_label = process.selinux_label.or_else(|| config.process.selinux_label.clone());
     let mut warnings = Vec::new();
     process.capabilities = process.capabilities.map(|sets| plan::build::possible(sets, &mut warnings));
     warnings.into_iter().for_each(|warning| runtime.warn(warning));
@@ -169,11 +173,18 @@ impl Plan {
             ),
             _ => None,
         };
+        let enabled = lsm::Enabled {
+            apparmor: process.apparmor_profile.is_some() && host::lsm::apparmor(),
+            selinux: process.selinux_label.is_some() && host::lsm::selinux(),
+        };
+        let labels = lsm::plan(process, enabled)
+            .map_err(|problems| Error::Config { file: "process".into(), problems })?;
         let root = config.linux.namespaces.mount == Namespace::Inherit;
         let limits = Limits::of_exec(process);
         let steps = plan::exec::steps(&plan::exec::Input {
             id,
             process,
+            labels: &labels,
             filter: filter.as_ref(),
             privilege: &privilege,
             program: &program,
@@ -225,14 +236,17 @@ fn changed(own: &Process, changes: &ExecChanges) -> Result<Process> {
     if changes.args.is_empty() {
         return Err(Error::Usage("exec args cannot be empty".into()));
     }
-    let unbuilt = |what: &str| Err(Error::Usage(format!("{what} is not supported yet by tare")));
-    if changes.apparmor.as_ref().is_some_and(|p| !p.is_empty()) {
-        return unbuilt("--apparmor");
-    }
-    if changes.process_label.as_ref().is_some_and(|l| !l.is_empty()) {
-        return unbuilt("--process-label");
-    }
     let mut process = own.clone();
+    let label = |word: &Option<String>| {
+        let asked = word.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>();
+        strings(&asked).map(|mut label| label.pop())
+    };
+    if let Some(profile) = label(&changes.apparmor)? {
+        process.apparmor_profile = Some(profile);
+    }
+    if let Some(selinux) = label(&changes.process_label)? {
+        process.selinux_label = Some(selinux);
+    }
     process.args = strings(&changes.args)?;
     process.env.extend(strings(&changes.env)?);
     if let Some(cwd) = &changes.cwd {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::birth::conceive;
 use super::{CreateRequest, Runtime};
 use crate::error::Result;
-use crate::host::Facts;
+use crate::host::{Facts, lsm};
 
 /// What there is to say of a bundle that could be created.
 #[derive(Debug, Serialize)]
@@ -28,7 +28,7 @@ pub struct Report {
 /// Refuses what `create` would refuse before its first effect. Without `facts` they are this host's,
 /// as for root where an ordinary user could not tell.
 pub fn describe(runtime: &Runtime, request: &CreateRequest, facts: Option<Facts>) -> Result<Report> {
-    let facts = facts.map_or_else(|| Facts::probe().map(Facts::as_root), Ok)?;
+    let facts = facts.map_or_else(here, Ok)?;
     let plan = conceive(runtime, request, Some(facts))?.plan;
     let description = plan.describe();
     Ok(Report {
@@ -42,6 +42,11 @@ pub fn describe(runtime: &Runtime, request: &CreateRequest, facts: Option<Facts>
             "whether the container's cgroups are empty",
         ],
     })
+}
+
+fn here() -> Result<Facts> {
+    let facts = Facts::probe()?.as_root();
+    Ok(Facts { apparmor: lsm::apparmor(), selinux: lsm::selinux(), ..facts })
 }
 
 impl Display for Report {

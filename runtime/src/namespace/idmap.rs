@@ -1,12 +1,12 @@
 //! `uidMappings` and `gidMappings`: who may write them, and how (`user_namespaces(7)`).
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::config::IdMapping;
 use crate::error::{Error, Problem, Result};
 use crate::host::Facts;
+use crate::sys::procfs;
 
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SETUID: u64 = 1 << 7;
@@ -112,8 +112,8 @@ fn write_map(pid: i32, file: &str, map: &[IdMapping], writer: &Writer) -> Result
 
 /// The kernel takes a map in one write only.
 fn write(pid: i32, file: &str, text: &str) -> Result<()> {
-    let path = PathBuf::from(format!("/proc/{pid}/{file}"));
-    fs::write(&path, text).map_err(|e| Error::io(format!("write {:?} to", text.trim_end()), &path, &e))
+    procfs::write_of(pid, file, text)
+        .map_err(|e| Error::sys(format!("write {:?} to", text.trim_end()), format!("/proc/{pid}/{file}"), e))
 }
 
 pub fn lines(map: &[IdMapping]) -> String {

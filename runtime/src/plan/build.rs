@@ -13,6 +13,7 @@ use crate::config::{Capabilities, Config, Namespace};
 use crate::error::{Error, Problem, Result};
 use crate::host::{Facts, Hierarchy};
 use crate::limits::Limits;
+use crate::lsm;
 use crate::namespace::idmap::{self, IdMaps};
 use crate::namespace::{Kind, plan as namespaces};
 use crate::privilege::{self, Privilege};
@@ -116,6 +117,7 @@ pub fn build(id: &ContainerId, config: &Config, facts: &Facts, options: &Options
         facts.last_capability,
         setgroups_denied || facts.setgroups_denied,
     );
+    let labels = collect(labels(config, facts), &mut problems).unwrap_or_default();
     let sysctls = collect(sysctl::plan(&config.linux.sysctl), &mut problems).unwrap_or_default();
     let filter = match &config.linux.seccomp {
         Some(profile) => match seccomp::Arch::host() {
@@ -148,6 +150,7 @@ pub fn build(id: &ContainerId, config: &Config, facts: &Facts, options: &Options
         mounts: &mounts,
         nodes,
         sysctls,
+        labels,
         filter,
         privilege,
         program: &program,
@@ -178,6 +181,19 @@ fn collect<T>(result: std::result::Result<T, Vec<Problem>>, problems: &mut Vec<P
             None
         }
     }
+}
+
+fn labels(config: &Config, facts: &Facts) -> std::result::Result<Vec<lsm::Label>, Vec<Problem>> {
+    let enabled = lsm::Enabled { apparmor: facts.apparmor, selinux: facts.selinux };
+    let mut problems = Vec::new();
+    let labels = collect(lsm::plan(&config.process, enabled), &mut problems).unwrap_or_default();
+    problems.iter_mut().for_each(|problem| problem.pointer.insert_str(0, "/process"));
+    if config.linux.mount_label.is_some()
+        && let Err(what) = lsm::selinux::plan(enabled.selinux)
+    {
+        problems.push(Problem { pointer: "/linux/mountLabel".into(), what: what.into() });
+    }
+    if problems.is_empty() { Ok(labels) } else { Err(problems) }
 }
 
 /// What this host or this user cannot do, and what needs a namespace that is not there.

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::Plan;
 use super::step::{Step, Sync};
+use crate::lsm::Label;
 use crate::namespace::Kind;
 use crate::namespace::idmap::{IdMaps, Writer};
 use crate::namespace::plan::Joiner;
@@ -156,7 +157,10 @@ impl Display for Step {
             Step::NewSession => f.write_str("setsid"),
             Step::Join(join) => write!(f, "join {} namespace {}", join.kind.word(), show(&join.path)),
             Step::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
-            Step::SessionKeyring { name, .. } => write!(f, "join session keyring {}", show(name)),
+            Step::SessionKeyring { name, label, .. } => {
+                write!(f, "join session keyring {}", show(name))?;
+                label.iter().try_for_each(|label| write!(f, " labelled {}", show(label)))
+            }
             Step::Loopback => f.write_str("bring up the loopback interface"),
             Step::Hostname(name) => write!(f, "sethostname {}", show(name)),
             Step::Domainname(name) => write!(f, "setdomainname {}", show(name)),
@@ -175,7 +179,12 @@ impl Display for Step {
                 write!(f, "run {} hook #{index} {}", kind.word(), show(&hook.program.path))
             }
             Step::OpenNull => f.write_str("open /dev/null of the host"),
-            Step::OpenProc => f.write_str("open proc for sysctls"),
+            Step::OpenProc => f.write_str("open proc"),
+            Step::CloseProc => f.write_str("close proc"),
+            Step::Label(Label::AppArmor(profile)) => {
+                write!(f, "apply apparmor profile {} at exec", show(profile.name()))
+            }
+            Step::Label(Label::SELinux(label)) => write!(f, "apply selinux label {} at exec", show(label)),
             Step::Pivot => f.write_str("pivot_root, and detach the old root"),
             Step::MoveRoot(full) => {
                 f.write_str("chroot into the attached root")?;
@@ -192,12 +201,13 @@ impl Display for Step {
             Step::GiveStdio(uid) => write!(f, "give the standard streams to user {uid}"),
             Step::Sysctl(write) => write!(f, "write {} to /proc/{}", show(&write.value), show(&write.path)),
             Step::ReadonlyPath(path) => write!(f, "make {} read-only if it exists", show(path)),
-            Step::MaskPath(path) => {
+            Step::MaskPath { path, label } => {
                 write!(
                     f,
                     "hide {} if it exists (an empty directory over a directory, else /dev/null)",
                     show(path)
-                )
+                )?;
+                label.iter().try_for_each(|label| write!(f, ", labelled {}", show(label)))
             }
             Step::SetRoot(change) => write!(f, "make the root{change}"),
             Step::Personality(persona) => write!(f, "personality {persona:#x}"),
@@ -269,6 +279,9 @@ impl Display for NewMount {
         listed(f, &self.changes)?;
         if self.long_data.is_some() {
             f.write_str(" (by mount(2))")?;
+        }
+        if let Some(label) = &self.label {
+            write!(f, " labelled {}", show(label))?;
         }
         if self.copy_up {
             f.write_str(" with a copy of what it covers")?;

@@ -1,12 +1,13 @@
 //! The steps of a process that joins a running container. Pure.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use super::Program;
 use super::order::{keyring, privileges};
 use super::step::{Step, Sync};
 use crate::config::Process;
 use crate::config::id::ContainerId;
+use crate::lsm::{self, Label};
 use crate::privilege::Privilege;
 use crate::seccomp;
 
@@ -14,6 +15,7 @@ use crate::seccomp;
 pub struct Input<'a> {
     pub id: &'a ContainerId,
     pub process: &'a Process,
+    pub labels: &'a [Label],
     pub filter: Option<&'a seccomp::Program>,
     pub privilege: &'a Privilege,
     pub program: &'a Program,
@@ -44,7 +46,8 @@ pub fn steps(input: &Input<'_>) -> Vec<Step> {
     }
     steps.push(Step::NewSession);
     if input.join_keyring {
-        steps.push(Step::SessionKeyring { name: keyring(input.id), new: false });
+        let label = lsm::of_keys(input.labels).map(CStr::to_owned);
+        steps.push(Step::SessionKeyring { name: keyring(input.id), new: false, label });
     }
     if let Some(root) = &input.change_root {
         steps.push(Step::ChangeRoot(root.clone()));
@@ -56,6 +59,8 @@ pub fn steps(input: &Input<'_>) -> Vec<Step> {
     if let Some(persona) = input.personality {
         steps.push(Step::Personality(persona));
     }
+    // Before the rights that an own instance of proc may need are gone, and before the filter.
+    steps.extend(input.labels.iter().cloned().map(Step::Label));
     privileges(input.process, input.filter, input.privilege, input.program, &mut steps);
     steps.push(Step::Exec);
     steps

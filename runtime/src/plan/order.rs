@@ -1,6 +1,6 @@
 //! The order of the child's steps, and why it is so. Written once, here.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use super::Program;
 use super::build::Options;
@@ -8,6 +8,7 @@ use super::step::{HookKind, Step, Sync, hooks};
 use crate::config::id::ContainerId;
 use crate::config::{Config, Namespace, Process};
 use crate::hooks::{ChildHook, Prepared, StateJson};
+use crate::lsm::{self, Label};
 use crate::namespace::plan::Plan as Namespaces;
 use crate::privilege::Privilege;
 use crate::rootfs::devices::{LINKS, Node, link_name};
@@ -31,6 +32,7 @@ pub(super) struct Parts<'a> {
     pub(super) mounts: &'a Mounts,
     pub(super) nodes: Vec<Node>,
     pub(super) sysctls: Vec<Write>,
+    pub(super) labels: Vec<Label>,
     pub(super) filter: Option<seccomp::Program>,
     pub(super) privilege: Privilege,
     pub(super) program: &'a Program,
@@ -44,6 +46,7 @@ pub(super) fn init(parts: &Parts<'_>) -> Vec<Step> {
     if parts.config.linux.namespaces.mount == Namespace::Inherit {
         steps.push(Step::Sync(Sync::Mounts));
         steps.extend(child_hooks(HookKind::CreateContainer, parts));
+        open_proc(parts, &mut steps);
         steps.push(Step::ChangeRoot(root_path(parts)));
     } else {
         mounts(parts, &mut steps);
@@ -90,7 +93,8 @@ fn birth(parts: &Parts<'_>, steps: &mut Vec<Step>) {
         steps.push(Step::NewCgroupNamespace);
     }
     if !parts.options.no_new_keyring {
-        steps.push(Step::SessionKeyring { name: keyring(parts.id), new: true });
+        let label = lsm::of_keys(&parts.labels).map(CStr::to_owned);
+        steps.push(Step::SessionKeyring { name: keyring(parts.id), new: true, label });
     }
     if parts.config.linux.namespaces.network == Namespace::New {
         steps.push(Step::Loopback);
@@ -125,14 +129,23 @@ fn mounts(parts: &Parts<'_>, steps: &mut Vec<Step>) {
     }
 }
 
+/// Before the pivot: where the container mounts none, it may be that the host's can be used.
+fn open_proc(parts: &Parts<'_>, steps: &mut Vec<Step>) {
+    if writes_to_proc(parts) {
+        steps.push(Step::OpenProc);
+    }
+}
+
+fn writes_to_proc(parts: &Parts<'_>) -> bool {
+    !parts.sysctls.is_empty() || !parts.labels.is_empty()
+}
+
 fn pivot(parts: &Parts<'_>, steps: &mut Vec<Step>) {
     // The host's own, while it can still be reached: an image could bring a false one (CVE-2025-31133).
     if !parts.config.linux.masked_paths.is_empty() {
         steps.push(Step::OpenNull);
     }
-    if !parts.sysctls.is_empty() {
-        steps.push(Step::OpenProc);
-    }
+    open_proc(parts, steps);
     steps.push(if parts.options.no_pivot { Step::MoveRoot(parts.full_mounts.to_vec()) } else { Step::Pivot });
 }
 
@@ -152,12 +165,20 @@ fn inside(parts: &Parts<'_>, steps: &mut Vec<Step>) {
     if let Some(name) = &config.domainname {
         steps.push(Step::Domainname(name.clone()));
     }
+    // After the last hook that runs as the runtime does, and before paths of proc are covered. They act
+    // at the next exec, startContainer hooks' too: those are programs of the image.
+    steps.extend(parts.labels.iter().cloned().map(Step::Label));
     // Before /proc/sys becomes read-only.
     steps.extend(parts.sysctls.iter().cloned().map(Step::Sysctl));
+    if writes_to_proc(parts) {
+        steps.push(Step::CloseProc);
+    }
     if own_mounts {
         steps.extend(parts.mounts.late.iter().cloned().map(Step::Mount));
         steps.extend(config.linux.readonly_paths.iter().cloned().map(Step::ReadonlyPath));
-        steps.extend(config.linux.masked_paths.iter().cloned().map(Step::MaskPath));
+        let label = &config.linux.mount_label;
+        let mask = |path: &CString| Step::MaskPath { path: path.clone(), label: label.clone() };
+        steps.extend(config.linux.masked_paths.iter().map(mask));
         if config.root.readonly {
             let read_only = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
             steps.push(Step::SetRoot(Change { recursive: false, attr: read_only }));

@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use crate::config::{ConsoleSize, Hook};
 use crate::hooks::ChildHook;
+use crate::lsm::Label;
 use crate::namespace::plan::Join;
 use crate::privilege::Privilege;
 use crate::rootfs::devices::Node;
@@ -34,6 +35,7 @@ pub enum Step {
     SessionKeyring {
         name: CString,
         new: bool,
+        label: Option<CString>,
     },
     Loopback,
     Hostname(CString),
@@ -60,7 +62,10 @@ pub enum Step {
         hook: ChildHook,
     },
     OpenNull,
+    /// The root of a proc file system, for what is written to files of proc.
     OpenProc,
+    /// Nobody finds it in a container that waits for `start`.
+    CloseProc,
     Pivot,
     /// `--no-pivot`, with what is taken off the host's mounts first.
     MoveRoot(Vec<CString>),
@@ -75,7 +80,13 @@ pub enum Step {
     GiveStdio(u32),
     Sysctl(Write),
     ReadonlyPath(CString),
-    MaskPath(CString),
+    /// What the process becomes when it executes its program.
+    Label(Label),
+    MaskPath {
+        path: CString,
+        /// Of the empty folder that covers folders.
+        label: Option<CString>,
+    },
     SetRoot(Change),
     Personality(u32),
     FindHome {

@@ -13,6 +13,7 @@ use super::channel::InitEnd;
 use super::protocol::{FromInit, ToInit};
 use crate::error::{StepFailure, StepKind};
 use crate::hooks::{self, ChildHook, HookFailure};
+use crate::lsm::{self, selinux};
 use crate::namespace::apply as namespace;
 use crate::plan::Program;
 use crate::plan::step::{HookKind, Step, Sync};
@@ -20,7 +21,7 @@ use crate::privilege::apply::{self as privilege, Home};
 use crate::rootfs::{apply as rootfs, masked, pivot, resolve, sysctl};
 use crate::sys::clone::{execve, exit_now};
 use crate::sys::slots::{self, Slots};
-use crate::sys::{errno_text, fd, keyctl, prctl, signal};
+use crate::sys::{errno_text, fd, keyctl, prctl, procfs, signal};
 use crate::{limits, seccomp, terminal};
 
 /// What init takes with it from the parent, all made before the clone.
@@ -80,7 +81,12 @@ impl Child<'_> {
             Step::NewSession => drop(setsid()?),
             Step::Join(join) => namespace::join(join, slots)?,
             Step::NewCgroupNamespace => namespace::enter_new_cgroup_namespace()?,
-            Step::SessionKeyring { name, new } => session_keyring(name, *new)?,
+            Step::SessionKeyring { name, new, label: None } => session_keyring(name, *new)?,
+            Step::SessionKeyring { name, new, label: Some(label) } => {
+                selinux::label_new_keys(label, slots)?;
+                session_keyring(name, *new)?;
+                selinux::label_new_keys(c"", slots)?;
+            }
             Step::Loopback => namespace::loopback_up()?,
             Step::Hostname(name) => namespace::set_hostname(name)?,
             Step::Domainname(name) => namespace::set_domainname(name)?,
@@ -101,7 +107,9 @@ impl Child<'_> {
             }
             Step::Hook { hook, .. } => run_hook(hook, self.pid, slots)?,
             Step::OpenNull => masked::open_null(slots)?,
-            Step::OpenProc => sysctl::open_proc(slots)?,
+            Step::OpenProc => procfs::provide(slots)?,
+            Step::CloseProc => slots.close(slots::PROC),
+            Step::Label(label) => lsm::apply(label, slots)?,
             Step::Pivot => pivot::pivot(slots)?,
             Step::MoveRoot(full) => pivot::move_root(slots, full)?,
             Step::ChangeRoot(path) => pivot::change_root(path)?,
@@ -109,7 +117,7 @@ impl Child<'_> {
             Step::GiveStdio(uid) => terminal::stdio::give_to(*uid)?,
             Step::Sysctl(write) => sysctl::write(slots.get(slots::PROC)?, &write.path, &write.value)?,
             Step::ReadonlyPath(path) => masked::make_readonly(slots.get(slots::ROOT)?, path)?,
-            Step::MaskPath(path) => masked::mask(slots, path)?,
+            Step::MaskPath { path, label } => masked::mask(slots, path, label.as_deref())?,
             Step::SetRoot(change) => pivot::set_root(slots, change.recursive, &change.attr)?,
             Step::Personality(persona) => limits::personality::apply(*persona)?,
             Step::FindHome { uid } => self.home = Some(Home::of(*uid)),

@@ -350,6 +350,7 @@ fn detail(kind: StepKind) -> &'static str {
         }
         StepKind::WrongDevice => "what is there is not that device",
         StepKind::NotDevpts => "the container has no devpts of its own at /dev/pts",
+        StepKind::ProfileNotLoaded => "no profile of this name is loaded",
         StepKind::ParentGone => "the runtime went away",
         StepKind::Unexpected => "the runtime spoke out of turn",
         StepKind::Errno | StepKind::NotInPath | StepKind::HookStatus | StepKind::HookTimeout => "",

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mknodat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
@@ -14,6 +14,7 @@ use super::devices::{How, Node};
 use super::resolve::{self, Make};
 use super::{Change, MountStep, NewMount, Rule, Source, Target, Tree, copy_up};
 use crate::error::{StepFailure, StepKind};
+use crate::sys::fd::fsetxattr;
 use crate::sys::mount::{At, MountAttr, attr, fsconfig, fsconfig_create, fsmount, fsopen};
 use crate::sys::mount::{mount_setattr, move_mount, open_tree_clone};
 use crate::sys::slots::{self, Slots};
@@ -58,10 +59,15 @@ fn mount_new(new: &NewMount, slots: &mut Slots) -> Result<(), StepFailure> {
     if new.long_data.is_some() {
         return Ok(mount_long(new, at.as_fd(), slots)?);
     }
+    let mut bound = false;
     let mount = match make(new) {
         Ok(mount) => mount,
         Err(Errno::EPERM) => match &new.fallback {
-            Some(tree) => open_tree(tree, None)?,
+            Some(tree) => {
+                // The host's own, with its label.
+                bound = true;
+                open_tree(tree, None)?
+            }
             None => return Err(Errno::EPERM.into()),
         },
         Err(errno) => return Err(errno.into()),
@@ -69,6 +75,12 @@ fn mount_new(new: &NewMount, slots: &mut Slots) -> Result<(), StepFailure> {
     if new.inherit_mode {
         let mode = Mode::from_bits_truncate(fstat(&at)?.st_mode & 0o7777);
         fchmodat(&mount, c".", mode, FchmodatFlags::FollowSymlink)?;
+    }
+    if let (Some(label), false) = (&new.label, bound) {
+        // What fsmount gives can be mounted, and not changed.
+        let folder =
+            openat(&mount, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        fsetxattr(folder.as_fd(), c"security.selinux", label.to_bytes())?;
     }
     if new.copy_up {
         copy_up::copy(at.as_fd(), mount.as_fd())?;

@@ -27,7 +27,8 @@ pub fn open_null(slots: &mut Slots) -> Result<(), StepFailure> {
 }
 
 /// A folder is covered by an empty read-only one, anything else by `/dev/null`.
-pub fn mask(slots: &mut Slots, path: &CStr) -> Result<(), Errno> {
+/// `label`: of the folder (`linux.mountLabel`).
+pub fn mask(slots: &mut Slots, path: &CStr, label: Option<&CStr>) -> Result<(), Errno> {
     let target = match resolve::open_existing(slots.get(slots::ROOT)?, path, 0) {
         Ok(fd) => fd,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
@@ -54,6 +55,9 @@ pub fn mask(slots: &mut Slots, path: &CStr) -> Result<(), Errno> {
     fsconfig(context.as_fd(), c"size", Some(c"0k"))?;
     fsconfig(context.as_fd(), c"nr_inodes", Some(c"1"))?;
     fsconfig(context.as_fd(), c"mode", Some(c"555"))?;
+    if let Some(label) = label {
+        fsconfig(context.as_fd(), c"context", Some(label))?;
+    }
     fsconfig_create(context.as_fd())?;
     let cover = fsmount(context.as_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
     move_mount(cover.as_fd(), At::Fd(target.as_fd()))?;

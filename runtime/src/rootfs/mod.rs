@@ -107,6 +107,8 @@ pub struct NewMount {
     /// A tmpfs of which no mode was asked takes that of the folder that it covers, as runc's does.
     pub inherit_mode: bool,
     pub target: Target,
+    /// By attribute, where the file system takes no label when it is made.
+    pub label: Option<CString>,
     /// The mount's descriptor is kept here for later steps.
     pub keep: Option<Slot>,
     /// What is bound instead when the kernel forbids a new instance to this user namespace.

@@ -345,9 +345,20 @@ fn new_mount(
     }
     for option in words.data.iter().flat_map(|o| split_data(o)).filter(|o| !o.is_empty()) {
         parameters.push(match option.split_once('=') {
-            Some((key, value)) => (c_string(key)?, Some(c_string(value)?)),
+            Some((key, value)) => (c_string(key)?, Some(c_string(unquoted(key, value))?)),
             None => (c_string(option)?, None),
         });
+    }
+    let mut label = None;
+    if let Some(wanted) = &input.config.linux.mount_label {
+        match kind.to_bytes() {
+            // Their files are labelled by the policy alone.
+            b"proc" | b"sysfs" => {}
+            b"mqueue" => label = Some(wanted.clone()),
+            // A mount with a word of its own has that.
+            _ if parameters.iter().any(|(key, _)| is_context(key)) => {}
+            _ => parameters.push((c"context".to_owned(), Some(wanted.clone()))),
+        }
     }
     if kind == c"overlay" && input.kernel >= LOWERDIR_PLUS {
         parameters = parameters.into_iter().flat_map(split_layers).collect();
@@ -361,6 +372,7 @@ fn new_mount(
         attrs,
         changes: words.own_propagation().into_iter().collect(),
         copy_up: words.copy_up,
+        label,
         inherit_mode: kind == c"tmpfs" && !parameters.iter().any(|(key, _)| key.as_c_str() == c"mode"),
         target,
         keep: (proc && mount.destination.as_c_str() == c"/proc").then_some(slots::PROC),
@@ -398,14 +410,28 @@ fn split_layers((key, value): (CString, Option<CString>)) -> Vec<(CString, Optio
     out.into_iter().filter_map(option).collect()
 }
 
-/// Options of overlay and others hold commas only escaped (`\,`); everything else ends at one.
+/// Options of overlay and others hold commas only escaped (`\,`), labels of SELinux between quotes;
+/// everything else ends at one.
 fn split_data(option: &str) -> impl Iterator<Item = &str> {
     let mut escaped = false;
+    let mut quoted = false;
     option.split(move |c| {
-        let cut = c == ',' && !escaped;
+        quoted ^= c == '"' && !escaped;
+        let cut = c == ',' && !escaped && !quoted;
         escaped = c == '\\' && !escaped;
         cut
     })
+}
+
+/// The words by which a file system is labelled as it is mounted (`mount(8)`).
+fn is_context(key: &CStr) -> bool {
+    [c"context", c"fscontext", c"defcontext", c"rootcontext"].contains(&key)
+}
+
+/// `mount(2)` wants a label between quotes, `fsconfig(2)` without.
+fn unquoted<'v>(key: &str, value: &'v str) -> &'v str {
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    bare.filter(|_| key.ends_with("context")).unwrap_or(value)
 }
 
 fn joined(parameters: &[(CString, Option<CString>)]) -> Result<CString, Wrong> {
@@ -416,8 +442,12 @@ fn joined(parameters: &[(CString, Option<CString>)]) -> Result<CString, Wrong> {
         }
         data.extend_from_slice(key.as_bytes());
         if let Some(value) = value {
+            // A label has commas of its own.
+            let quote: &[u8] = if is_context(key) { b"\"" } else { b"" };
             data.push(b'=');
-            data.extend_from_slice(value.as_bytes());
+            for part in [quote, value.as_bytes(), quote] {
+                data.extend_from_slice(part);
+            }
         }
     }
     CString::new(data).map_err(|_| ("/options", "holds a NUL byte".into()))
@@ -472,15 +502,19 @@ fn cgroup(input: &Input<'_>, mount: &Mount, words: &Words, out: &mut Mounts) -> 
     }
     // v1: a tmpfs with one folder for each hierarchy.
     let read_only = words.set & attr::RDONLY != 0;
+    let mut parameters = vec![(c"mode".to_owned(), Some(c"755".to_owned()))];
+    let label = &input.config.linux.mount_label;
+    parameters.extend(label.iter().map(|label| (c"context".to_owned(), Some(label.clone()))));
     let folder = NewMount {
         fs_type: c"tmpfs".to_owned(),
         source: Some(c"tmpfs".to_owned()),
-        parameters: vec![(c"mode".to_owned(), Some(c"755".to_owned()))],
+        parameters,
         long_data: None,
         attrs: words.set & !attr::RDONLY,
         changes: words.own_propagation().into_iter().collect(),
         copy_up: false,
         inherit_mode: false,
+        label: None,
         target: target(mount, words),
         keep: None,
         fallback: None,

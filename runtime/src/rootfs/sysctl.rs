@@ -3,14 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-use super::resolve::open_host;
 use crate::error::Problem;
-use crate::sys::fd::{openat2, resolve};
-use crate::sys::slots::{self, Slots};
+use crate::sys::procfs;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
@@ -36,21 +34,8 @@ pub fn plan(sysctl: &BTreeMap<String, String>) -> Result<Vec<Write>, Vec<Problem
     if problems.is_empty() { Ok(writes) } else { Err(problems) }
 }
 
-/// The proc file system to write in: the container's own as it was mounted, or else the host's,
-/// which shows this process its own namespaces' values too.
-pub fn open_proc(slots: &mut Slots) -> Result<(), Errno> {
-    if !slots.is_filled(slots::PROC) {
-        slots.keep(slots::PROC, open_host(c"/proc", libc::O_PATH | libc::O_DIRECTORY)?);
-    }
-    Ok(())
-}
-
+/// Below a root that [`procfs::provide`] has checked.
 pub fn write(proc: BorrowedFd<'_>, path: &CStr, value: &CStr) -> Result<(), Errno> {
-    let how = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_XDEV;
-    let fd = openat2(proc, path, libc::O_WRONLY, 0, how)?;
-    let bytes = value.to_bytes();
-    match nix::unistd::write(&fd, bytes)? {
-        n if n == bytes.len() => Ok(()),
-        _ => Err(Errno::EIO),
-    }
+    let file = procfs::open(proc, path, libc::O_WRONLY)?;
+    procfs::write(file.as_fd(), value.to_bytes())
 }

@@ -100,6 +100,13 @@ pub fn getcwd(buffer: &mut [u8]) -> Result<usize, Errno> {
     cvt(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) }).map(|n| n as usize)
 }
 
+/// `fsetxattr(2)`.
+pub fn fsetxattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    let (name, data) = (name.as_ptr(), value.as_ptr().cast());
+    // SAFETY: `name` is NUL-terminated, the kernel reads `value.len()` bytes of `value`; both outlive the call.
+    cvt(unsafe { libc::fsetxattr(fd.as_raw_fd(), name, data, value.len(), 0) }.into()).map(drop)
+}
+
 /// `readlinkat(2)` into `buffer`.
 pub fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: `name` is NUL-terminated and only read; the kernel writes at most `buffer.len()` bytes into `buffer`, which

@@ -14,6 +14,7 @@ pub mod net;
 pub mod pidfd;
 pub mod prctl;
 pub mod probe;
+pub mod procfs;
 pub mod sched;
 pub mod scm;
 pub mod seccomp;

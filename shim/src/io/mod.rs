@@ -306,8 +306,8 @@ impl Stdio {
 }
 
 /// Whether a security module may judge what a container has open by its label or path: it lets pipes
-/// of the runtime's pass, but not a FIFO in a folder of the host's, and the kernel then puts a null
-/// device into its place.
+/// of the runtime's pass, but not a FIFO in a folder of the host's. SELinux has a null device put into
+/// its place, AppArmor forbids to open it again (`/dev/stdout`).
 fn judges_files() -> bool {
     let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
     std::path::Path::new("/sys/fs/selinux/enforce").exists()

@@ -364,6 +364,39 @@ fn the_proc_that_later_steps_write_through_is_the_one_at_its_place() {
 }
 
 #[test]
+fn the_label_of_mounts_is_given_to_those_that_take_one() {
+    let label = "u:object_r:t:s0:c1,c2";
+    let mut config = own_mounts();
+    config["mountLabel"] = json!(label);
+    let tmpfs = |option: &str| json!({ "type": "tmpfs", "options": ["size=1", option] });
+    let long = format!("lowerdir={}", "l".repeat(300));
+    for (mount, expected) in [
+        (tmpfs("rw"), " size=1 context=u:object_r:t:s0:c1,c2"),
+        (json!({ "type": "devpts" }), " context=u:object_r:t:s0:c1,c2"),
+        (json!({ "type": "mqueue" }), " labelled u:object_r:t:s0:c1,c2"),
+        (json!({ "type": "proc" }), " (through no symbolic link)"),
+        (json!({ "type": "sysfs" }), " (through no symbolic link)"),
+        // Its own word counts, with or without the quotes of mount(8).
+        (tmpfs("context=\"a:b:c:d:e,f\""), " size=1 context=a:b:c:d:e,f"),
+        (tmpfs("rootcontext=a:b:c:d"), " size=1 rootcontext=a:b:c:d"),
+    ] {
+        let mut mount = mount;
+        mount["destination"] = json!("/m");
+        let found = mounts(json!([mount]), config.clone(), true);
+        let kind = mount["type"].as_str().unwrap();
+        assert_eq!(words(&found.steps), [format!("mount {kind} on /m{expected}")]);
+    }
+    let overlay = json!([{ "destination": "/m", "type": "overlay", "options": [long] }]);
+    let found = mounts(overlay, config.clone(), true);
+    let MountStep::New(new) = &found.steps[0] else { panic!("{:?}", found.steps) };
+    let data = new.long_data.as_ref().unwrap().to_str().unwrap();
+    assert!(data.ends_with(",context=\"u:object_r:t:s0:c1,c2\""), "{data}");
+    let bind = json!([{ "destination": "/m", "source": "/h", "options": ["bind"] }]);
+    let found = mounts(bind, config, true);
+    assert_eq!(words(&found.steps), ["attach /h on /m"]);
+}
+
+#[test]
 fn without_privilege_the_child_opens_trees_itself() {
     let list = json!([{ "destination": "/m", "source": "/h", "options": ["rbind", "ro"] }]);
     let found = mounts(list, rootless(), false);
