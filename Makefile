@@ -73,6 +73,16 @@ test-peers: ## the specification's tests on runc and crun, here and on v2: the t
 	@$(has) peers
 	@$(suites) peers
 
+.PHONY: fuzz
+fuzz: ## every reader against what nobody would write, each for FUZZ_SECONDS (60); FUZZ_KEEP=1 adds to the corpora
+	@$(has) build
+	@$(suites) fuzz
+
+.PHONY: sanitize
+sanitize: ## the unit tests under Miri, as far as it goes, and with AddressSanitizer; needs a nightly compiler
+	@$(has) build
+	@$(suites) sanitize
+
 .PHONY: soak
 soak: ## a thousand containers, on v1 here and on v2 in a virtual machine: nothing of them is left
 	@$(has) engines

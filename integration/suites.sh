@@ -2,7 +2,7 @@
 # Runs the suites and counts: every suite's seconds, and at the end one line
 # "N passed, N failed, N skipped". Ends with 1 if anything failed.
 #
-#   integration/suites.sh quick|check|test|v2|integration|containerd|docker-shim|engines-new|peers|bench|soak
+#   integration/suites.sh quick|check|test|v2|integration|containerd|docker-shim|engines-new|peers|bench|soak|fuzz|sanitize
 #   integration/suites.sh runtime|built|shim     the path of the runtime under test / of our builds
 #
 # RUNTIME, SHIM       another runtime or shim for `integration`, `containerd`; the default is our release build
@@ -226,7 +226,7 @@ build() { suite build cargo build --release -p tare -p containerd-shim-tare-v2 |
 check() {
   suite format cargo fmt --all --check
   suite lints lints
-  suite layers cargo test --quiet -p tare --test layers
+  suite layers cargo test --quiet -p tare --test layers --test unsafe_code
   suite dependencies dependencies
   suite advisories advisories
   suite scripts scripts
@@ -244,6 +244,37 @@ guard() {
 # On a host of cgroup v1 the other version is tried too, as far as it can be shown there.
 spec_v2() {
   RUNTIME=$built integration/v2-view.sh cargo test -p spec-tests --no-fail-fast
+}
+
+# Each target so many seconds, in a build that tells where an input leads. The tests of the engine first: a search
+# that finds nothing because it is blind would look like success.
+fuzz() {
+  export RUSTC_WRAPPER=$PWD/integration/fuzz/instrument.sh CARGO_TARGET_DIR=$target/fuzz
+  cargo test --profile fuzz -p fuzz &&
+    FUZZ_SECONDS=${FUZZ_SECONDS:-60} cargo test --profile fuzz --no-fail-fast -p tare -p containerd-shim-tare-v2 --lib -- \
+      fuzz:: --test-threads=1 --nocapture
+}
+
+# nightly NAME COMPONENT COMMAND...: what only a nightly compiler can do, where there is one.
+nightly() {
+  rustup +nightly component list 2> /dev/null | grep -q "^$2.*(installed)" ||
+    { skip "$1" "there is no nightly compiler with $2 (rustup component add --toolchain nightly $2)"; return; }
+  "${@:3}"
+}
+
+# The tests whose code makes no system call that Miri lacks: parsers, packets, control messages, programs of BPF.
+# What reads golden files or waits for others is left out, and targets of fuzzing are too long for an interpreter.
+miri() {
+  MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p tare --lib --no-fail-fast -- "${miri_tests[@]}" \
+    --skip fuzz:: &&
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p containerd-shim-tare-v2 --lib --no-fail-fast -- \
+      wire:: sha256:: options:: io::uri mount::options bootstrap::params bootstrap::words sys::memory::tests::only --skip fuzz::
+}
+
+# AddressSanitizer is no part of a static program; and it finds what is not given back.
+address() {
+  RUSTFLAGS='-Zsanitizer=address' CARGO_TARGET_DIR=$target/asan \
+    cargo +nightly test -p tare -p containerd-shim-tare-v2 --lib --no-fail-fast
 }
 
 on_crun() {
@@ -285,7 +316,7 @@ case ${1:-} in
     runtime=$built
     build
     check
-    suite unit cargo test -p tare -p containerd-shim-tare-v2 --no-fail-fast
+    suite unit cargo test -p tare -p containerd-shim-tare-v2 -p fuzz --no-fail-fast
     suite spec spec "$built"
     [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] || suite spec-v2 spec_v2
     suite spec-guard guard
@@ -324,6 +355,13 @@ case ${1:-} in
         suite v2-uml-$peer in_vm $peer uml --seconds 600 -- 'spec-tests/deps/!(cgroups_systemd)'
       done
     fi
+    ;;
+  fuzz)
+    suite fuzz fuzz
+    ;;
+  sanitize)
+    suite miri nightly miri miri miri
+    suite address nightly address rust-src address
     ;;
   soak)
     build

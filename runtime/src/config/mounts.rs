@@ -54,6 +54,7 @@ fn destination(mount: &Node) -> Option<CString> {
 /// Mappings as the kernel takes them: whole, of at least one id, and not overlapping on either side.
 pub(super) fn id_mappings(parent: &Node, key: &str) -> Vec<IdMapping> {
     let mut seen: Vec<IdMapping> = Vec::new();
+    let mut too_many = false;
     parent.each_object(key, |node| {
         let container_id = node.required_integer("containerID");
         let host_id = node.required_integer("hostID");
@@ -69,6 +70,14 @@ pub(super) fn id_mappings(parent: &Node, key: &str) -> Vec<IdMapping> {
                 return None;
             }
         }
+        if seen.len() == MAPPINGS_MAX {
+            if !too_many {
+                node.problem(format!("the kernel takes {MAPPINGS_MAX} mappings at most"));
+            }
+            // Nor is each of them held against each.
+            too_many = true;
+            return None;
+        }
         let side = |side: fn(&IdMapping) -> u32, name| {
             let other =
                 seen.iter().position(|other| overlap(side(other), other.size, side(&mapping), mapping.size));
@@ -79,9 +88,6 @@ pub(super) fn id_mappings(parent: &Node, key: &str) -> Vec<IdMapping> {
         side(|mapping| mapping.container_id, "containerID");
         side(|mapping| mapping.host_id, "hostID");
         seen.push(mapping);
-        if seen.len() == MAPPINGS_MAX + 1 {
-            node.problem(format!("the kernel takes {MAPPINGS_MAX} mappings at most"));
-        }
         Some(mapping)
     })
 }

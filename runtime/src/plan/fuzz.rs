@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Options, build};
 use crate::cgroup::Driver;
@@ -130,7 +130,7 @@ fn configurations() {
         }
         true
     };
-    ::fuzz::target("configurations").json().seeds(files("config.json")).rounds(1500).run(check);
+    ::fuzz::target("configurations").json().seeds(files("config.json")).rounds(800).run(check);
     assert!(planned.get() > 0 && agreed.get() > 0, "{} planned, {} agreed", planned.get(), agreed.get());
 }
 
@@ -139,7 +139,7 @@ fn configurations() {
 fn processes() {
     let of_config = |text: Vec<u8>| serde_json::from_slice::<Value>(&text).unwrap()["process"].to_string();
     let seeds = files("config.json").into_iter().map(of_config);
-    ::fuzz::target("processes").json().seeds(seeds).rounds(1500).run(|bytes| {
+    ::fuzz::target("processes").json().seeds(seeds).rounds(1000).run(|bytes| {
         match Process::from_slice(bytes, Path::new("p.json")) {
             Ok((process, _)) => {
                 assert!(!process.args.is_empty() && process.cwd.as_bytes().starts_with(b"/"), "{process:?}");
@@ -159,7 +159,7 @@ fn resources() {
     let of_config =
         |text: Vec<u8>| serde_json::from_slice::<Value>(&text).unwrap()["linux"]["resources"].to_string();
     let seeds = files("config.json").into_iter().map(of_config).filter(|text| text != "null");
-    ::fuzz::target("resources").json().seeds(seeds).rounds(1500).run(|bytes| {
+    ::fuzz::target("resources").json().seeds(seeds).rounds(1000).run(|bytes| {
         match Resources::from_slice(bytes, Path::new("r.json")) {
             Ok(_) => true,
             Err(error) => {
@@ -168,4 +168,63 @@ fn resources() {
             }
         }
     });
+}
+
+/// One list of a document, and what an item of it is by its number.
+type List = (&'static str, fn(usize) -> Value);
+
+/// What is long in a document takes time as long, and not the square of it: four times the list, about four times the
+/// time. (Of the processor, so that other processes do not count.)
+#[test]
+fn no_list_takes_the_square_of_its_length() {
+    let lists: [List; 15] = [
+        ("/process/env", |i| json!(format!("A{i}=x"))),
+        ("/process/args", |i| json!(format!("A{i}"))),
+        ("/process/user/additionalGids", |i| json!(i)),
+        ("/process/capabilities/bounding", |i| json!(format!("CAP_{i}"))),
+        ("/process/rlimits", |_| json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 })),
+        ("/mounts", |i| json!({ "destination": format!("/m/{i}"), "type": "tmpfs", "source": "x" })),
+        ("/hooks/prestart", |_| json!({ "path": "/bin/true" })),
+        ("/linux/maskedPaths", |i| json!(format!("/p/{i}"))),
+        ("/linux/readonlyPaths", |i| json!(format!("/p/{i}"))),
+        ("/linux/devices", |i| json!({ "path": format!("/dev/d{i}"), "type": "c", "major": 1, "minor": i })),
+        ("/linux/uidMappings", |i| json!({ "containerID": i, "hostID": i, "size": 1 })),
+        ("/linux/namespaces", |_| json!({ "type": "pid" })),
+        (
+            "/linux/resources/devices",
+            |i| json!({ "allow": true, "type": "c", "major": i, "minor": i, "access": "r" }),
+        ),
+        ("/linux/resources/hugepageLimits", |i| json!({ "pageSize": format!("{i}MB"), "limit": i })),
+        ("/linux/resources/blockIO/throttleReadBpsDevice", |i| json!({ "major": 1, "minor": i, "rate": 1 })),
+    ];
+    let (facts, id) = (&hosts()[0], ContainerId::new("fuzz").unwrap());
+    let time = |(pointer, item): List, length: usize| {
+        let mut document = json!({
+            "ociVersion": "1.3.0",
+            "process": { "args": ["sh"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "capabilities": {} },
+            "root": { "path": "rootfs" },
+            "hooks": {},
+            "linux": { "namespaces": [{ "type": "mount" }], "resources": { "blockIO": {} } },
+        });
+        let (above, key) = pointer.rsplit_once('/').unwrap();
+        document.pointer_mut(above).unwrap()[key] = (0..length).map(item).collect();
+        let text = document.to_string();
+        let now = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+        let before = now();
+        let config = Config::from_slice(text.as_bytes(), Path::new("config.json"), Path::new("/bundle"));
+        if let Ok(config) = config {
+            drop(build(&id, &config, facts, &options(Driver::Cgroupfs)));
+        }
+        std::time::Duration::from(now() - before)
+    };
+    let square: Vec<String> = lists
+        .into_iter()
+        .filter_map(|list| {
+            // The best of three: an interrupt counts as ours.
+            let best = |length| (0..3).map(|_| time(list, length)).min().unwrap();
+            let (short, long) = (best(1000), best(4000));
+            (long > 9 * short).then(|| format!("{}: {short:?}, of four times as many {long:?}", list.0))
+        })
+        .collect();
+    assert!(square.is_empty(), "{}", square.join("\n"));
 }

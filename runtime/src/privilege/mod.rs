@@ -3,6 +3,8 @@
 
 pub mod apply;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString};
 
 use crate::config::{Capabilities, User};
@@ -37,10 +39,15 @@ impl Privilege {
 /// The environment: of a name given twice the last value counts, in the place of the first.
 pub fn environment(env: &[CString]) -> Vec<CString> {
     let mut out: Vec<CString> = Vec::with_capacity(env.len());
+    // Kubernetes gives thousands of variables to a container of a namespace with many services.
+    let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(env.len());
     for variable in env {
-        match out.iter_mut().find(|seen| name(seen) == name(variable)) {
-            Some(seen) => seen.clone_from(variable),
-            None => out.push(variable.clone()),
+        match places.entry(name(variable)) {
+            Entry::Occupied(place) => out[*place.get()].clone_from(variable),
+            Entry::Vacant(place) => {
+                place.insert(out.len());
+                out.push(variable.clone());
+            }
         }
     }
     out

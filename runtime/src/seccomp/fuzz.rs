@@ -165,7 +165,7 @@ fn profiles() {
         "ipc",
     ];
     let target =
-        ::fuzz::target("seccomp-profiles").json().seeds(vectors).seed(docker).words(&words).rounds(1500);
+        ::fuzz::target("seccomp-profiles").json().seeds(vectors).seed(docker).words(&words).rounds(800);
     target.run(|bytes| {
         let Some(seccomp) = seccomp(bytes) else { return false };
         let mut random = ::fuzz::random::Random::new(bytes.len() as u64);
