@@ -321,7 +321,7 @@ impl Manager {
         let id = bundle.id().to_owned();
         match self {
             Manager::Cgroupfs => bundle,
-            Manager::Systemd => bundle.linux(|l| l["cgroupsPath"] = json!(format!(":spec:{id}"))),
+            Manager::Systemd => bundle.linux(|l| l["cgroupsPath"] = json!(format!("system.slice:spec:{id}"))),
         }
     }
 
