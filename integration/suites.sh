@@ -347,7 +347,7 @@ case ${1:-} in
     [ -n "${RUNTIME:-}" ] || build
     ENGINES=$(integration/engines.sh "${SUITE:-trixie}") || exit 1
     export ENGINES
-    suite "containerd-${SUITE:-trixie}" engines --test containerd --test cri
+    suite "containerd-${SUITE:-trixie}" engines --test containerd --test cri --test readme
     suite "docker-${SUITE:-trixie}" engines --test docker with_the_shim
     ;;
   peers)

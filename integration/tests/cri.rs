@@ -224,8 +224,12 @@ through_each_shim! {
         let id = cri.run(&pod, "greedy", "a=x; while true; do a=$a$a; done", 16 << 20);
         let status = cri.exited(&id);
         assert_eq!(status.number(7), 137, "{status:?}");
-        // The event may come after the end.
-        eventually("the reason", || (cri.status(&id).text(10) == "OOMKilled").then_some(()));
+        // The event may come after the end; containerd's own shim forgets it at times when the end overtakes it.
+        let forgotten = |reason: &str| cri.containerd.through == Through::Stock && reason == "Error";
+        eventually("the reason", || {
+            let reason = cri.status(&id).text(10);
+            (reason == "OOMKilled" || forgotten(&reason)).then_some(())
+        });
         cri.remove(&pod);
     }
 }
