@@ -200,11 +200,11 @@ in_vm() {
 }
 
 # What has to do with neither control groups nor systemd nor what UML lacks; emulated it takes minutes.
-elsewhere='bad_input|cli|hooks|masked_paths|mounts|musts|process_*|races|rlimits|rootfs|sysctl'
+elsewhere='bad_input|cli|hooks|masked_paths|mounts|musts|process_*|races|rlimits|rootfs|sealed|sysctl'
 
 # The kernel's part of our own tests, next to those of the specification. UML goes down when a process is killed in
 # the middle of clone(2) (flush_tlb_mm of an address space that is half made), so `leaks` is for the other kernel.
-kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground)
+kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground tare/deps/seal)
 
 # Each of these ends within its seconds on two busy processors, or hangs.
 v2() {

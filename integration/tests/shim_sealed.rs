@@ -68,8 +68,6 @@ fn story(copy: &Path) -> Vec<Held> {
         assert_eq!(held.write(), Errno::ETXTBSY, "{}", held.whose);
     }
     task.start("").expect("start");
-    let memory = stage.memory(server);
-    println!("PSS {} kB, private and written to {} kB", memory.pss, memory.private_dirty);
     task.kill("", SIGKILL).expect("kill");
     assert_eq!(task.wait(""), 137);
     task.delete("").expect("delete");

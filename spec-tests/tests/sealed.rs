@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
@@ -168,7 +169,8 @@ fn the_hosts_null_device_is_no_stream_of_a_container() {
         let words = ["/proc/self/fd/0", "/proc/self/fd/1"].map(give).join(&",".to_owned());
         let container = privileged(all_capabilities())
             .process(|p| {
-                p["args"] = json!([&["/probe".to_owned()][..], &words, &[",".into(), "wait".into()]].concat())
+                let all = [&["/probe".to_owned()][..], &words, &[",".into(), "wait".into()]].concat();
+                p["args"] = json!(all);
             })
             .container();
         let null = || Stdio::from(OpenOptions::new().read(true).write(true).open("/dev/null").unwrap());
@@ -187,6 +189,12 @@ fn the_hosts_null_device_is_no_stream_of_a_container() {
         assert_eq!((after.uid(), after.gid()), (before.0, before.1));
         container.delete_by_force().ok();
     });
+}
+
+/// One after the other: each takes a processor for itself as long as it lasts.
+fn alone() -> MutexGuard<'static, ()> {
+    static RACE: Mutex<()> = Mutex::new(());
+    RACE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn spying(capabilities: Vec<&'static str>, change: impl FnOnce(Bundle) -> Bundle) -> (Container, Copy) {
@@ -235,6 +243,7 @@ fn verdict(container: &Container, copy: &Copy) -> Value {
 #[test]
 fn a_container_that_is_the_runtime_itself_does_not_lay_it_open() {
     need!(root, cpus(2));
+    let _alone = alone();
     let (spy, copy) = spying(all_capabilities(), |bundle| bundle);
     let pids = format!("/proc/{}/ns/pid", spy.pid());
     // By a link, by an interpreter line, and through the link of a process that has executed already.
@@ -257,6 +266,7 @@ fn a_container_that_is_the_runtime_itself_does_not_lay_it_open() {
 #[test]
 fn a_process_that_joins_as_the_runtime_itself_does_not_lay_it_open() {
     need!(root, cpus(2));
+    let _alone = alone();
     let (container, copy) = spying(all_capabilities(), |bundle| bundle);
     // It is the runtime's program for some milliseconds, and lets everybody look.
     race(&container, &copy, ["/self", "--version"]);
@@ -268,6 +278,7 @@ fn nothing_of_the_host_is_open_in_a_process_that_joins() {
     let known = [runc("has its pipes and folders of /proc open"), crun("has its caller's files open")];
     differs_at_times(known, || {
         // CAP_SYS_PTRACE of the host's user namespace: the kernel refuses such a one nothing.
+        let _alone = alone();
         let (container, copy) = spying(all_capabilities(), |bundle| bundle);
         let seen = race(&container, &copy, PROBE);
         assert_eq!(seen["places"], json!([]), "{seen}");
@@ -280,6 +291,7 @@ fn nothing_of_the_host_is_open_in_a_process_that_joins() {
 fn without_ptrace_nobody_looks_into_a_process_that_joins() {
     need!(root, cpus(2));
     let capabilities = all_capabilities().into_iter().filter(|name| *name != "CAP_SYS_PTRACE").collect();
+    let _alone = alone();
     let (container, copy) = spying(capabilities, |bundle| bundle);
     let seen = race(&container, &copy, PROBE);
     assert_eq!((&seen["places"], &seen["descriptors"]), (&json!([]), &json!([])), "{seen}");
@@ -288,6 +300,7 @@ fn without_ptrace_nobody_looks_into_a_process_that_joins() {
 #[test]
 fn ptrace_of_a_user_namespace_is_none_over_a_process_that_joins() {
     need!(root, userns, cpus(2));
+    let _alone = alone();
     let (container, copy) = spying(all_capabilities(), |bundle| bundle.userns(100_000, 65_536));
     let seen = race(&container, &copy, PROBE);
     assert_eq!((&seen["places"], &seen["descriptors"]), (&json!([]), &json!([])), "{seen}");
