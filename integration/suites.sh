@@ -214,6 +214,7 @@ v2() {
     'integration/deps/shim_!(systemd)'
   suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 900 -- \
     "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks 'integration/deps/shim_!(stories)'
+  suite v2-selinux in_vm "$stage/bin/tare" qemu --selinux --seconds 180 -- spec-tests/deps/labels
   suite v2-user in_vm "$stage/bin/tare" uml --user --seconds 120 -- of-user/deps/delegated
   suite v2-user-systemd in_vm "$stage/bin/tare" qemu --init systemd --user --seconds 240 -- 'of-user/deps/*'
 }

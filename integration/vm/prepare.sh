@@ -11,13 +11,13 @@ here=$(dirname "$(realpath "$0")")
 suite=trixie # Debian 12's own qemu and crun are too old to be peers, and it has no UML with io or BPF.
 
 packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,kmod,procps,iproute2,busybox-static
-packages+=,uidmap,strace,runc,crun,apparmor
+packages+=,uidmap,strace,runc,crun,apparmor,checkpolicy
 
 base=${VM_CACHE:-$here/../../.cache/vm}
 mkdir -p "$base"
 base=$(realpath "$base")
 # Another text of these files is another machine.
-key=$(cd "$here" && cat prepare.sh guest/*.sh guest/units/* | sha256sum | cut -c1-12)
+key=$(cd "$here" && cat prepare.sh guest/*.sh guest/selinux.conf guest/units/* | sha256sum | cut -c1-12)
 cache=$base/$suite-$key
 
 die() {
@@ -161,6 +161,7 @@ dpkg-deb --fsys-tarfile "$apt"/containerd_*.deb | tar -C "$guest" -x ./usr/bin/c
 units=$guest/etc/systemd/system
 mkdir -p "$guest/usr/lib/vm" "$units/user@.service.d"
 install -m 755 "$here/guest/job.sh" "$here/guest/init.sh" "$guest/usr/lib/vm/"
+cp "$here/guest/selinux.conf" "$guest/usr/lib/vm/"
 cp "$here"/guest/units/vm.* "$units/"
 cp "$here/guest/units/delegate.conf" "$units/user@.service.d/vm.conf"
 while read -r unit; do
@@ -176,6 +177,7 @@ mkdir -p /var/lib/systemd/linger
 echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 echo vm > /etc/hostname
 systemctl set-default vm.target
+checkpolicy -M -U allow -c 33 -o /usr/lib/vm/selinux /usr/lib/vm/selinux.conf
 depmod $version
 depmod $uml_version
 END

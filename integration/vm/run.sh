@@ -3,7 +3,7 @@
 # stdout and stderr come apart. What it writes is dropped, but for what it writes in shared folders.
 #
 #   integration/vm/run.sh [--vm uml|qemu] [--init systemd|none] [--user] [--share FOLDER]...
-#                         [--env NAME]... [--seconds N] [--memory MIB] [--] COMMAND [ARGUMENT]...
+#                         [--selinux] [--env NAME]... [--seconds N] [--memory MIB] [--] COMMAND [ARGUMENT]...
 #
 # --vm uml         User Mode Linux: fast; one processor; no cpuset, hugetlb, PSI, time namespaces
 # --vm qemu        Debian's cloud kernel, emulated: all of them, and two processors. This is the default
@@ -11,6 +11,7 @@
 # --init none      PID 1 is a script, the command is in the root cgroup. This is the default
 # --user           the command runs as user 1000 (subordinate ids 100000-165535): with systemd in a
 #                  delegated scope of the user's manager, else in the delegated cgroup /user/job
+# --selinux        SELinux, permissive, with the policy of guest/selinux.conf, where AppArmor would be (qemu only)
 # --share FOLDER   is there too, at the same path, to read and to write; with uml this host's one is meant
 # --env NAME       the command gets this variable of ours
 # --seconds N      how long the command may take, 300 otherwise
@@ -26,7 +27,7 @@ die() {
   exit 125
 }
 
-vm=qemu init=none user='' seconds=300 memory=1024
+vm=qemu init=none user='' selinux='' seconds=300 memory=1024
 shares=() variables=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -34,6 +35,11 @@ while [ $# -gt 0 ]; do
     --init) init=$2 ;;
     --user)
       user=yes
+      shift
+      continue
+      ;;
+    --selinux)
+      selinux=yes
       shift
       continue
       ;;
@@ -51,6 +57,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 case $vm in uml | qemu) ;; *) die "--vm uml or --vm qemu" ;; esac
+[ "$vm-$selinux" != uml-yes ] || die "--selinux needs --vm qemu"
 case $init in systemd | none) ;; *) die "--init systemd or --init none" ;; esac
 [ $# -gt 0 ] || {
   sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//p}' "$0" >&2
@@ -86,7 +93,7 @@ trap 'exit 130' INT TERM HUP
 
 # What is to be run goes in as a disk that is a tar archive.
 mkdir "$run/job"
-printf 'vm=%q\ninit=%q\nuser=%q\nfolder=%q\n' "$vm" "$init" "$user" "$PWD" > "$run/job/conf"
+printf 'vm=%q\ninit=%q\nuser=%q\nselinux=%q\nfolder=%q\n' "$vm" "$init" "$user" "$selinux" "$PWD" > "$run/job/conf"
 {
   for name in "${variables[@]}"; do
     [ -z "${!name+x}" ] || printf 'export %s=%q\n' "$name" "${!name}"
@@ -101,6 +108,7 @@ tar -C "$run/job" --owner=0 --group=0 -cf "$run/job.tar" .
 truncate -s %512 "$run/job.tar"
 
 append="quiet panic=-1 random.trust_cpu=1 audit=0 psi=1 systemd.show_status=0"
+[ -z "$selinux" ] || append+=" security=selinux enforcing=0"
 # A pid namespace, where one may be had, ends with all the processes of the machine. UML ends itself by
 # signals that the first process of one would not get, so that is another.
 own=(unshare --pid --fork --kill-child)

@@ -43,6 +43,12 @@ while read -r share; do
   count=$((count + 1))
 done < /run/vm/shares
 
+if [ -n "$selinux" ]; then
+  mount -t selinuxfs selinuxfs /sys/fs/selinux 2>&4
+  # The kernel takes a policy in one piece.
+  dd if=/usr/lib/vm/selinux of=/sys/fs/selinux/load bs=1M status=none 2>&4
+fi
+
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 as=()
 if [ -n "$user" ]; then
