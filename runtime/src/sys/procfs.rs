@@ -171,6 +171,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mounted_over_a_file_is_not_written_to() {
+        use nix::mount::{MsFlags, mount};
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("SKIPPED: needs root");
+        }
+        // A thread of its own, which may have mounts of its own.
+        std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            let slots = Slots::new(0);
+            let own = std::fs::read_link("/proc/thread-self").unwrap();
+            let own = std::path::Path::new("/proc").join(own);
+            let false_file = tempfile::NamedTempFile::new().unwrap();
+            let cover =
+                |path: &std::path::Path| mount(Some(false_file.path()), path, none, MsFlags::MS_BIND, none);
+            cover(&own.join("comm")).unwrap();
+            // Found all the same, in an instance of our own.
+            write(open_own(&slots, c"comm").unwrap().as_fd(), b"covered").unwrap();
+            let status = std::fs::read_to_string(own.join("status")).unwrap();
+            assert!(status.starts_with("Name:\tcovered\n"), "{status}");
+            // The runtime has only the host's.
+            let pid = i32::try_from(std::process::id()).unwrap();
+            cover(&std::path::Path::new("/proc").join(pid.to_string()).join("oom_score_adj")).unwrap();
+            assert_eq!(write_of(pid, "oom_score_adj", "0"), Err(Errno::EXDEV));
+            assert_eq!(read_of(pid, "oom_score_adj"), Err(Errno::EXDEV));
+            // Nor is a folder taken for proc that is mounted in its place.
+            let folder = tempfile::tempdir().unwrap();
+            mount(Some(folder.path()), "/proc", none, MsFlags::MS_BIND, none).unwrap();
+            assert_eq!(mounted().unwrap_err(), Errno::EXDEV);
+            assert_eq!(std::fs::read(false_file.path()).unwrap(), b"");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn a_process_is_read_and_written_by_its_number() {
         let own = i32::try_from(std::process::id()).unwrap();
         let score = read_of(own, "oom_score_adj").unwrap();
