@@ -6,7 +6,9 @@
 //! ```
 //!
 //! `--idle` is a static program that ends at once, or with an argument waits. The first is the shim under test (`SHIM`),
-//! each of the others containerd's shim with that runtime.
+//! each of the others containerd's shim with that runtime, and the last one a shim that does nothing (`floor_shim.rs`).
+
+mod floor_shim;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -30,8 +32,7 @@ const STOCK: &str = "/usr/bin/containerd-shim-runc-v2";
 
 struct Candidate {
     name: String,
-    shim: PathBuf,
-    binary: Option<PathBuf>,
+    kind: Kind,
     /// Microseconds, by round.
     starts: Vec<u64>,
     execs: Vec<u64>,
@@ -41,23 +42,34 @@ struct Candidate {
     processor: Option<u64>,
 }
 
+enum Kind {
+    UnderTest,
+    /// containerd's own, with this runtime.
+    Stock(PathBuf),
+    Floor,
+}
+
 fn main() -> ExitCode {
+    if floor_shim::is_asked_for() {
+        return floor_shim::main();
+    }
     let mut arguments = std::env::args().skip(1);
     let (mut rounds, mut idle) = (50, None);
-    let mut candidates = vec![Candidate::new(shim::path(), None)];
+    let mut candidates = vec![Candidate::new(Kind::UnderTest)];
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--rounds" => rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(0),
             "--idle" => idle = arguments.next().map(PathBuf::from),
-            _ => candidates.push(Candidate::new(Path::new(STOCK), Some(argument.into()))),
+            _ => candidates.push(Candidate::new(Kind::Stock(argument.into()))),
         }
     }
     let Some(idle) = idle.filter(|_| rounds > 0) else {
         eprintln!("usage: bench-shim [--rounds N] --idle PROGRAM [RUNTIME...]");
         return ExitCode::FAILURE;
     };
+    candidates.push(Candidate::new(Kind::Floor));
     through_containerd(&mut candidates, rounds, &idle);
-    for candidate in &mut candidates {
+    for candidate in candidates.iter_mut().filter(|candidate| !matches!(candidate.kind, Kind::Floor)) {
         candidate.alone(rounds, &idle);
     }
     show(&candidates, rounds);
@@ -65,14 +77,15 @@ fn main() -> ExitCode {
 }
 
 impl Candidate {
-    fn new(shim: &Path, binary: Option<PathBuf>) -> Self {
+    fn new(kind: Kind) -> Self {
         let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name =
-            binary.as_ref().map_or_else(|| name_of(shim), |binary| format!("stock, {}", name_of(binary)));
-        let name = name.replace("containerd-shim-", "");
+        let name = match &kind {
+            Kind::UnderTest => name_of(shim::path()).replace("containerd-shim-", ""),
+            Kind::Stock(binary) => format!("stock, {}", name_of(binary)),
+            Kind::Floor => "nothing".into(),
+        };
         let (starts, execs) = (Vec::new(), Vec::new());
-        let shim = shim.to_owned();
-        Self { name, shim, binary, starts, execs, memory: None, further: 0, together: None, processor: None }
+        Self { name, kind, starts, execs, memory: None, further: 0, together: None, processor: None }
     }
 
     /// Without containerd, in a sandbox for each of the questions.
@@ -135,8 +148,14 @@ impl Candidate {
     }
 
     fn stage(&self, idle: &Path) -> Stage {
-        let mut stage = Stage::new(&self.shim);
-        stage.binary.clone_from(&self.binary);
+        let mut stage = match &self.kind {
+            Kind::Stock(_) => Stage::new(Path::new(STOCK)),
+            _ => Stage::new(shim::path()),
+        };
+        stage.binary = match &self.kind {
+            Kind::Stock(binary) => Some(binary.clone()),
+            _ => None,
+        };
         std::fs::copy(idle, stage.sandbox.path("rootfs/idle")).expect("the program");
         stage
     }
@@ -180,10 +199,14 @@ impl Engine {
         let mut config = self.config.clone();
         config["process"]["args"] = json!(args);
         config["linux"]["cgroupsPath"] = json!(format!("{}/{id}", self.containerd.sandbox.cgroup));
-        let runtime = match &candidate.binary {
-            None => Message::new().bytes(1, "io.containerd.judged.v2"),
-            Some(_) => Message::new().bytes(1, "io.containerd.runc.v2"),
-        };
+        let runtime = Message::new().bytes(
+            1,
+            match &candidate.kind {
+                Kind::UnderTest => "io.containerd.judged.v2",
+                Kind::Stock(_) => "io.containerd.runc.v2",
+                Kind::Floor => "io.containerd.floor.v2",
+            },
+        );
         let spec = config.to_string();
         let container = Message::new().bytes(1, &id).message(4, &runtime);
         let container = container.any(5, "types.containerd.io/opencontainers/runtime-spec/1/Spec", spec);
@@ -193,9 +216,9 @@ impl Engine {
 
     fn task(&self, candidate: &Candidate, id: &str, stdout: &str, stderr: &str) {
         let request = Message::new().bytes(1, id).bytes(5, stdout).bytes(6, stderr);
-        let request = match &candidate.binary {
-            None => request,
-            Some(binary) => {
+        let request = match &candidate.kind {
+            Kind::UnderTest | Kind::Floor => request,
+            Kind::Stock(binary) => {
                 let options = Message::new().bytes(6, binary.to_string_lossy().as_bytes());
                 request.any(9, "containerd.runc.v1.Options", options)
             }
@@ -245,7 +268,10 @@ impl Engine {
 fn through_containerd(candidates: &mut [Candidate], rounds: usize, idle: &Path) {
     let containerd = Containerd::start(Through::UnderTest);
     std::fs::copy(idle, containerd.rootfs.join("idle")).expect("the program");
-    let stage = Stage::new(&candidates[0].shim);
+    let this = std::env::current_exe().expect("this program");
+    let floor = containerd.sandbox.path("bin").join(floor_shim::NAME);
+    std::os::unix::fs::symlink(this, floor).expect("a link");
+    let stage = Stage::new(shim::path());
     let bundle = stage.bundle("template", &[], |config| {
         older(config);
         config["root"]["path"] = json!(containerd.rootfs);
@@ -295,7 +321,7 @@ fn show(candidates: &[Candidate], rounds: usize) {
         ("processor for 1,000 execs, ms", |candidate| candidate.processor),
         ("PSS at rest, 1 container, kB", |candidate| candidate.memory.map(|memory| memory.pss)),
         ("Private_Dirty, the same, kB", |candidate| candidate.memory.map(|memory| memory.private_dirty)),
-        ("and for each further one, kB", |candidate| Some(candidate.further)),
+        ("and for each further one, kB", |candidate| candidate.memory.map(|_| candidate.further)),
         ("100 shims in a cgroup, kB each", |candidate| candidate.together),
     ];
     print!("  {:<34}", format!("median of {rounds}, through containerd"));

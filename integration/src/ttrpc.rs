@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::proto::{Fields, Message};
 
 const REQUEST: u8 = 1;
-const RESPONSE: u8 = 2;
+pub const RESPONSE: u8 = 2;
 
 /// The codes of gRPC that shims answer with.
 pub mod code {
@@ -72,7 +72,11 @@ impl Client {
     }
 }
 
-fn write(stream: &mut UnixStream, number: u32, kind: u8, message: &Message) -> io::Result<()> {
+/// One frame.
+///
+/// # Errors
+/// When the other end is gone.
+pub fn write(stream: &mut UnixStream, number: u32, kind: u8, message: &Message) -> io::Result<()> {
     let payload = message.as_ref();
     let len = u32::try_from(payload.len()).map_err(io::Error::other)?;
     let mut frame = [&len.to_be_bytes()[..], &number.to_be_bytes(), &[kind, 0]].concat();
@@ -80,7 +84,11 @@ fn write(stream: &mut UnixStream, number: u32, kind: u8, message: &Message) -> i
     stream.write_all(&frame)
 }
 
-fn read(stream: &mut UnixStream) -> io::Result<(u32, u8, Fields)> {
+/// The next frame: the number of its stream, its kind and its message.
+///
+/// # Errors
+/// When there is none, or it holds no message.
+pub fn read(stream: &mut UnixStream) -> io::Result<(u32, u8, Fields)> {
     let mut header = [0; 10];
     stream.read_exact(&mut header)?;
     let word = |at: usize| header[at..at + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte));

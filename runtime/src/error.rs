@@ -68,10 +68,12 @@ pub enum StepKind {
     ParentGone,
     /// The parent said something that does not belong here.
     Unexpected,
+    /// A cgroup of v1 did not take it (in `value`, which of them).
+    NotInCgroup,
 }
 
 impl StepKind {
-    pub const ALL: [StepKind; 12] = [
+    pub const ALL: [StepKind; 13] = [
         StepKind::Errno,
         StepKind::NotInPath,
         StepKind::NotOrdinaryDirectory,
@@ -84,6 +86,7 @@ impl StepKind {
         StepKind::ProfileNotLoaded,
         StepKind::ParentGone,
         StepKind::Unexpected,
+        StepKind::NotInCgroup,
     ];
 }
 

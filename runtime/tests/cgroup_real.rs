@@ -539,7 +539,7 @@ fn rootless_goes_without_when_nothing_was_asked() {
     };
     let created = create(None, Resources::default(), 1000).unwrap();
     assert_eq!((created.paths().v1.len(), &created.paths().v2), (0, &None));
-    assert!(created.for_clone().is_none());
+    assert!(created.entry().unwrap().is_empty());
     created.join(1).unwrap();
     let mut limited = Resources::default();
     limited.memory.limit = Some(1 << 26);
@@ -568,7 +568,7 @@ fn v1_exec_into_sub_cgroups() {
     assert!(!membership(pid).lines().any(|l| l.contains(":pids:") && l.ends_with("/sub")));
     let error = made.paths.join_for_exec(pid, init, &[(vec![], "../..".into())]).unwrap_err();
     assert_eq!(error.to_string(), "bad sub cgroup path: ../..");
-    assert!(made.paths.open_for_exec(&[]).unwrap().is_none());
+    assert!(!made.paths.entry_for_exec(&[]).unwrap().tasks.is_empty());
 }
 
 #[test]
@@ -592,7 +592,8 @@ fn v2_exec_follows_init_when_the_top_takes_nobody() {
     assert_eq!(membership(pid), membership(init));
     let busy = made.paths.join_for_exec(pid, init, &[(vec![], "/".into())]).unwrap_err();
     assert_eq!(busy.errno(), Some(nix::errno::Errno::EBUSY));
-    assert!(made.paths.open_for_exec(&[]).unwrap().is_some());
+    let entry = made.paths.entry_for_exec(&[]).unwrap();
+    assert!(entry.tasks.is_empty() && entry.v2.is_some());
     made.paths.open_of_init(init).unwrap();
     let outside = made.outsider();
     assert!(made.paths.open_of_init(outside).unwrap_err().to_string().contains("has left"));
@@ -616,7 +617,7 @@ fn v2_devices() {
     denies_kmsg_and_allows_null(&made);
     drop(made);
     let made = Made::new(&path, all);
-    assert!(made.created.for_clone().is_some());
+    assert!(made.created.entry().unwrap().v2.is_some());
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl Born {
             joiner,
             flags: flags as u64,
             cgroup: None,
+            tasks: &[],
             mask,
         };
         let init = spawn(&what, slots, &Silent).unwrap();
@@ -281,6 +282,7 @@ fn signals() {
         joiner: &[],
         flags: 0,
         cgroup: None,
+        tasks: &[],
         mask,
     };
     let init = spawn(&what, empty(), &Silent).unwrap();
@@ -378,6 +380,7 @@ fn with_joiner(steps: &[JoinerStep], answers: &dyn Answers) -> Result<Born> {
         joiner: steps,
         flags: 0,
         cgroup: None,
+        tasks: &[],
         mask,
     };
     let init = spawn(&what, empty(), answers)?;
@@ -436,6 +439,7 @@ fn bear_sibling(through_joiner: bool, tell: File) {
         joiner: if through_joiner { &clone } else { &[] },
         flags: 0,
         cgroup: None,
+        tasks: &[],
         mask: SigSet::empty(),
     };
     let born = Born { init: spawn(&what, empty(), &Silent).unwrap(), steps: steps.clone() };
@@ -476,6 +480,7 @@ fn threaded() {
         joiner: &[],
         flags: 0,
         cgroup: None,
+        tasks: &[],
         mask,
     };
     let error = spawn(&what, empty(), &Silent).err().unwrap();

@@ -324,6 +324,19 @@ fn the_limit_of_processes_holds() {
 }
 
 #[test]
+fn a_limit_of_one_process_has_room_for_one() {
+    need!(root, cgroup_v1);
+    if under_test().flavor != Flavor::Tare {
+        return;
+    }
+    let container = resources(|r| r["pids"] = json!({ "limit": 1 })).start();
+    assert_eq!(value(&container, "pids", "pids.current"), "1");
+    // One that is moved in is not measured by the limit.
+    container.exec(["facts"]).ok();
+    assert_eq!(value(&container, "pids", "pids.current"), "1");
+}
+
+#[test]
 fn the_limit_of_memory_holds() {
     need!(root, cgroup_v1, controller("memory"));
     let bundle = resources(|r| r["memory"] = json!({ "limit": 33_554_432, "swap": 33_554_432 }));

@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchownat, mkdir};
 
 use super::Manage;
+use super::entry::Entry;
 use super::folder::{Folder, PROCS, rmdir, write_once};
 use super::live;
 use super::oom::OomKills;
@@ -56,7 +57,7 @@ impl Manage for V2 {
         create(plan, undo)
     }
 
-    /// `CLONE_INTO_CGROUP` did it, unless an unprivileged user goes without.
+    /// Only one that an unprivileged user has to go without.
     fn adopt(&self, _: &Plan, _: &Created, _: i32, _: &mut Undo<'_>) -> Result<()> {
         Ok(())
     }
@@ -128,9 +129,16 @@ impl Created {
         &self.paths
     }
 
-    /// The cgroup for `CLONE_INTO_CGROUP`, on v2 alone.
-    pub fn for_clone(&self) -> Option<BorrowedFd<'_>> {
-        self.paths.is_unified().then(|| self.groups.first().map(|open| open.folder.fd())).flatten()
+    /// By which the process is born inside. Empty where it has to be adopted.
+    pub fn entry(&self) -> Result<Entry> {
+        let is_v2 = |open: &&Open| self.paths.v2.as_ref().is_some_and(|v2| v2.folder == open.folder.path());
+        let v1 = self.groups.iter().filter(|open| !is_v2(open)).map(|open| open.folder.path());
+        let Some(mut entry) = Entry::of_v1(v1)? else { return Ok(Entry::default()) };
+        if let Some(v2) = self.groups.iter().find(is_v2) {
+            let failed = |e: std::io::Error| Error::io("copy the descriptor of", v2.folder.path(), &e);
+            entry.v2 = Some(v2.folder.fd().try_clone_to_owned().map_err(failed)?);
+        }
+        Ok(entry)
     }
 
     /// Moves a process in, in every hierarchy: its limits are in force when this returns.

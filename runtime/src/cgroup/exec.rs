@@ -6,21 +6,28 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::apply::join_folder;
+use super::entry::Entry;
 use super::folder::Folder;
 use super::paths::{Paths, Place, below};
 use crate::error::{Error, Result};
 
 impl Paths {
-    /// The cgroup for `CLONE_INTO_CGROUP` of an exec, on v2 alone; `sub` as in [`Self::join_for_exec`].
+    /// By which the process is born inside; `sub` as in [`Self::join_for_exec`], which is for the one that
+    /// was born outside, because this is empty.
     ///
     /// When the clone answers `EBUSY` and `sub` is empty, the container has handed controllers to
-    /// cgroups of its own (systemd or Docker inside), and its top one takes no process any more:
+    /// cgroups of its own (systemd or Docker inside), and its top one of v2 takes no process any more:
     /// then use [`Self::open_of_init`].
-    pub fn open_for_exec(&self, sub: &[(Vec<String>, String)]) -> Result<Option<OwnedFd>> {
-        match self.v2.as_ref().filter(|_| self.is_unified()) {
-            Some(place) => Ok(Some(Folder::open(&self.v2_folder(place, sub)?)?.into_fd())),
-            None => Ok(None),
+    pub fn entry_for_exec(&self, sub: &[(Vec<String>, String)]) -> Result<Entry> {
+        self.check(sub)?;
+        let v1 = self.v1.iter().map(|place| v1_folder(place, sub)).collect::<Result<Vec<_>>>()?;
+        let Some(mut entry) = Entry::of_v1(v1.iter().map(PathBuf::as_path))? else {
+            return Ok(Entry::default());
+        };
+        if let Some(place) = &self.v2 {
+            entry.v2 = Some(Folder::open(&self.v2_folder(place, sub)?)?.into_fd());
         }
+        Ok(entry)
     }
 
     /// The v2 cgroup that the container's first process is in now.
@@ -32,11 +39,7 @@ impl Paths {
     /// Moves a process into every cgroup of the container. `sub`: paths below them, each for the
     /// controllers that are named or, where none are, for all. What leads out of them is refused.
     pub fn join_for_exec(&self, pid: i32, init: i32, sub: &[(Vec<String>, String)]) -> Result<()> {
-        for (controllers, _) in sub {
-            if let Some(unknown) = controllers.iter().find(|c| self.v1_with(c).is_none()) {
-                return Err(Error::Usage(format!("unknown controller {unknown} in SubCgroupPaths")));
-            }
-        }
+        self.check(sub)?;
         for place in &self.v1 {
             join_folder(&Folder::open(&v1_folder(place, sub)?)?, pid)?;
         }
@@ -47,6 +50,14 @@ impl Paths {
                 join_folder(&folder_of_init(place, init)?, pid)
             }
             other => other,
+        }
+    }
+
+    fn check(&self, sub: &[(Vec<String>, String)]) -> Result<()> {
+        let mut named = sub.iter().flat_map(|(controllers, _)| controllers);
+        match named.find(|c| self.v1_with(c).is_none()).filter(|_| !self.is_unified()) {
+            Some(unknown) => Err(Error::Usage(format!("unknown controller {unknown} in SubCgroupPaths"))),
+            None => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@
 //!
 //! ```no_run
 //! # use tare::{cgroup::{self, Driver}, config::{Config, id::ContainerId}, error::Result, host::Facts, undo::Undo};
+//! # use std::os::fd::AsFd;
 //! # fn clone3(into_cgroup: Option<std::os::fd::BorrowedFd>) -> i32 { 1 }
 //! # fn create(id: &ContainerId, config: &Config, facts: &Facts) -> Result<()> {
 //! let plan = cgroup::plan(id, config, facts, Driver::Cgroupfs)?; // no effect
@@ -15,15 +16,18 @@
 //!
 //! let mut undo = Undo::new();
 //! let made = cgroup::create(&plan, &mut undo)?; // limits stand before the process is there
-//! let pid = clone3(made.for_clone()); // v2 alone: CLONE_INTO_CGROUP
-//! cgroup::adopt(&plan, &made, pid, &mut undo)?; // before Go: v1 and hybrid join, systemd starts its unit
+//! let entry = made.entry()?; // v2: CLONE_INTO_CGROUP; v1: the process moves itself before Go
+//! let pid = clone3(entry.v2.as_ref().map(|fd| fd.as_fd()));
+//! if entry.is_empty() {
+//!     cgroup::adopt(&plan, &made, pid, &mut undo)?; // before Go: systemd starts its unit
+//! }
 //! let paths = made.paths().clone(); // into state.json; without what a rootless user may not have
 //! undo.forget();
 //!
 //! // In other processes, later:
 //! paths.freeze()?;
 //! paths.thaw()?;
-//! paths.join_for_exec(4711, pid, &[])?; // or paths.open_for_exec for CLONE_INTO_CGROUP
+//! paths.join_for_exec(4711, pid, &[])?; // or paths.entry_for_exec to be born inside
 //! paths.kill_all(9)?;
 //! cgroup::remove(&paths, &mut |warning| eprintln!("{warning}"))?;
 //! # Ok(()) }
@@ -34,6 +38,7 @@ mod change;
 mod controllers;
 mod devices;
 mod devices_bpf;
+mod entry;
 mod events;
 mod exec;
 mod folder;
@@ -49,6 +54,7 @@ mod unborn;
 mod update;
 
 pub use apply::Created;
+pub use entry::{Entry, Tasks};
 pub use events::{Happened, Watch};
 pub use holder::whereabouts;
 pub use oom::OomKills;

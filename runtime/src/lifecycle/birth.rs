@@ -35,7 +35,7 @@ use crate::process::userns::UserNamespaces;
 use crate::rootfs;
 use crate::state::{Dir, Record, SCHEMA, Stage};
 use crate::sys::procfs;
-use crate::sys::slots::{self, Slots};
+use crate::sys::slots::{self, Slot, Slots};
 use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
 use crate::undo::Undo;
 
@@ -248,25 +248,23 @@ fn effects(
         slots.lend(slots::CONSOLE, console);
     }
     let log = hook_log(&plan.steps, &mut slots)?;
-    let fd = cgroup.for_clone().map(|fd| fd.try_clone_to_owned()).transpose();
-    let fd = fd.map_err(|e| Error::io("open", Path::new("the cgroup"), &e))?;
-    if let Some(fd) = &fd {
-        slots.lend(slots::CGROUP, fd);
-    }
-    let joiner = joiner_steps(&plan, fd.is_some());
+    let entry = cgroup.entry()?;
+    let joiner = joiner_steps(&plan, entry.v2.is_some());
     let spawn = Spawn {
         parentage: &runtime.parentage,
         steps: &plan.steps,
         program: &plan.program,
         joiner: &joiner,
         flags: plan.namespaces.clone_flags,
-        cgroup: (fd.is_some() && joiner.is_empty()).then_some(slots::CGROUP),
+        cgroup: (entry.v2.is_some() && joiner.is_empty()).then_some(slots::CGROUP),
+        tasks: &lend_entry(&entry, &mut slots),
         mask: how.mask,
     };
     let spawned = parent::spawn(&spawn, slots, &Questions(&plan));
     let init = spawned.map_err(|error| explain_oom(error, &cgroup))?;
     drop(console);
-    let grown = grow(request, &config, &plan, &cgroup, &dir, &mut record, &init, log.as_ref(), undo);
+    let made = (&cgroup, &entry);
+    let grown = grow(request, &config, &plan, made, &dir, &mut record, &init, log.as_ref(), undo);
     match grown {
         Ok(()) => Ok(Born { init, config, starter: starter.theirs, notify_folder }),
         Err(error) => {
@@ -417,6 +415,14 @@ fn joiner_steps(plan: &Plan, into_cgroup: bool) -> Vec<JoinerStep> {
     steps
 }
 
+/// The slots of v1's.
+pub(super) fn lend_entry(entry: &cgroup::Entry, slots: &mut Slots) -> Vec<Slot> {
+    if let Some(fd) = &entry.v2 {
+        slots.lend(slots::CGROUP, fd);
+    }
+    entry.tasks.iter().map(|tasks| slots.lend_more(&tasks.fd)).collect()
+}
+
 /// What the joiner asks for.
 struct Questions<'p>(&'p Plan);
 
@@ -440,7 +446,7 @@ fn grow(
     request: &CreateRequest,
     config: &Config,
     plan: &Plan,
-    cgroup: &cgroup::Created,
+    (cgroup, entry): (&cgroup::Created, &cgroup::Entry),
     dir: &Dir,
     record: &mut Record,
     init: &Init,
@@ -452,7 +458,12 @@ fn grow(
         maps.write(init.pid)?;
     }
     plan.limits.apply_initial(pid)?;
-    cgroup::adopt(&plan.cgroup, cgroup, init.pid, undo)?;
+    if entry.is_empty() {
+        cgroup::adopt(&plan.cgroup, cgroup, init.pid, undo)?;
+    } else if !entry.tasks.is_empty() {
+        let describe = |index: usize| failing(&plan.steps, &plan.program, index);
+        init.enter(&describe, &|index, errno| entry.refused(index, errno))?;
+    }
     plan.limits.apply(pid)?;
     record.init = Some(identify(init.pid)?);
     dir.save(record)?;

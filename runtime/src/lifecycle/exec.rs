@@ -10,10 +10,11 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, geteuid};
 
-use super::birth::{check_terminal, failing};
+use super::birth::{check_terminal, failing, lend_entry};
 use super::start::stored_config;
 use super::status::status;
 use super::{ExecChanges, ExecProcess, ExecRequest, Runtime, pid_file};
+use crate::cgroup::Entry;
 use crate::config::id::ContainerId;
 use crate::config::{Config, IdMapping, Namespace, Process, capability_bit};
 use crate::error::{Error, Lifecycle, Result};
@@ -313,20 +314,9 @@ fn execute(
     mask: SigSet,
     foreground: Option<&mut Foreground>,
 ) -> Result<Init> {
-    let process = match container.record.cgroup.open_for_exec(&request.cgroup)? {
-        None => spawn(container, plan, console.as_ref(), None, mask)?,
-        Some(cgroup) => match spawn(container, plan, console.as_ref(), Some(cgroup), mask) {
-            // The container has handed controllers to cgroups of its own: where its first process is
-            // there is room.
-            Err(error) if error.errno() == Some(Errno::EBUSY) && request.cgroup.is_empty() => {
-                let cgroup = container.record.cgroup.open_of_init(container.init.pid)?;
-                spawn(container, plan, console.as_ref(), Some(cgroup), mask)?
-            }
-            other => other?,
-        },
-    };
+    let (process, entry) = bear(request, container, plan, console.as_ref(), mask)?;
     drop(console);
-    match lead(request, container, plan, &process, foreground) {
+    match lead(request, container, plan, &process, &entry, foreground) {
         Ok(()) => Ok(process),
         Err(error) => match process.kill() {
             Ok(()) => Err(error),
@@ -335,11 +325,34 @@ fn execute(
     }
 }
 
+/// With what it is to enter the container's cgroups by.
+fn bear(
+    request: &ExecRequest,
+    container: &Container<'_>,
+    plan: &Plan,
+    console: Option<&OwnedFd>,
+    mask: SigSet,
+) -> Result<(Init, Entry)> {
+    let cgroups = &container.record.cgroup;
+    let mut entry = cgroups.entry_for_exec(&request.cgroup)?;
+    let process = match spawn(container, plan, console, &entry, mask) {
+        // The container has handed controllers to cgroups of its own: where its first process is there is room.
+        Err(error)
+            if error.errno() == Some(Errno::EBUSY) && entry.v2.is_some() && request.cgroup.is_empty() =>
+        {
+            entry.v2 = Some(cgroups.open_of_init(container.init.pid)?);
+            spawn(container, plan, console, &entry, mask)?
+        }
+        other => other?,
+    };
+    Ok((process, entry))
+}
+
 fn spawn(
     container: &Container<'_>,
     plan: &Plan,
     console: Option<&OwnedFd>,
-    cgroup: Option<OwnedFd>,
+    entry: &Entry,
     mask: SigSet,
 ) -> Result<Init> {
     let mut slots = Slots::new(0);
@@ -347,9 +360,7 @@ fn spawn(
     if let Some(console) = console {
         slots.lend(slots::CONSOLE, console);
     }
-    if let Some(cgroup) = &cgroup {
-        slots.lend(slots::CGROUP, cgroup);
-    }
+    let tasks = lend_entry(entry, &mut slots);
     let spawn = Spawn {
         parentage: &plan.parentage,
         steps: &plan.steps,
@@ -358,7 +369,8 @@ fn spawn(
         flags: 0,
         // The joiner, while it sees the host's cgroups: from inside a cgroup namespace that is ENOENT
         // under nsdelegate (cgroups(7)). What it clones is where it is, and has no folder of a cgroup open.
-        cgroup: cgroup.is_some().then_some(slots::CGROUP),
+        cgroup: entry.v2.as_ref().map(|_| slots::CGROUP),
+        tasks: &tasks,
         mask,
     };
     parent::spawn(&spawn, slots, &NoQuestions)
@@ -369,12 +381,16 @@ fn lead(
     container: &Container<'_>,
     plan: &Plan,
     process: &Init,
+    entry: &Entry,
     foreground: Option<&mut Foreground>,
 ) -> Result<()> {
     let pid = Pid::from_raw(process.pid);
     plan.limits.apply_initial(pid)?;
-    if !container.record.cgroup.is_unified() {
+    if entry.is_empty() {
         container.record.cgroup.join_for_exec(process.pid, container.init.pid, &request.cgroup)?;
+    } else if !entry.tasks.is_empty() {
+        let describe = |index: usize| failing(&plan.steps, &plan.program, index);
+        process.enter(&describe, &|index, errno| entry.refused(index, errno))?;
     }
     plan.limits.apply(pid)?;
     // It stands still and is as privileged as we are: limits may be raised as far as we may.

@@ -20,7 +20,7 @@ use crate::plan::step::{HookKind, Step, Sync};
 use crate::privilege::apply::{self as privilege, Home};
 use crate::rootfs::{apply as rootfs, masked, pivot, resolve, sysctl};
 use crate::sys::clone::{execve, exit_now};
-use crate::sys::slots::{self, Slots};
+use crate::sys::slots::{self, Slot, Slots};
 use crate::sys::{errno_text, fd, keyctl, prctl, procfs, signal};
 use crate::{limits, seccomp, terminal};
 
@@ -34,6 +34,8 @@ pub struct Birth<'p> {
     pub mask: SigSet,
     /// Room for the numbers of descriptors: see [`Birth::scratch_for`].
     pub scratch: Vec<RawFd>,
+    /// By which it moves itself (`cgroup::Entry`).
+    pub tasks: &'p [Slot],
 }
 
 /// After `Ready` nobody listens any more.
@@ -143,6 +145,11 @@ impl Child<'_> {
         match sync {
             Sync::Go => match channel.receive()? {
                 Some(ToInit::Go { pid }) => self.pid = pid,
+                Some(ToInit::Enter) => {
+                    self.enter_cgroups()?;
+                    self.birth.channel.send(FromInit::Entered)?;
+                    return self.meet(sync);
+                }
                 other => return Err(unexpected(other)),
             },
             Sync::Mounts => {
@@ -156,6 +163,23 @@ impl Child<'_> {
                 channel.send(FromInit::Ready)?;
                 self.ready = true;
             }
+        }
+        Ok(())
+    }
+
+    /// The failure says which of them. None stays open: a container has no use for its host's cgroups.
+    fn enter_cgroups(&mut self) -> Result<(), StepFailure> {
+        for (index, slot) in (0..).zip(self.birth.tasks) {
+            let tasks = self.birth.slots.get(*slot)?;
+            let moved = loop {
+                // `0` is whoever writes it.
+                match write(tasks, b"0") {
+                    Err(Errno::EINTR) => {}
+                    other => break other,
+                }
+            };
+            moved.map_err(|errno| StepFailure { kind: StepKind::NotInCgroup, errno, value: index })?;
+            self.birth.slots.close(*slot);
         }
         Ok(())
     }

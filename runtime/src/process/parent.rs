@@ -68,6 +68,8 @@ pub struct Spawn<'p> {
     pub flags: u64,
     /// The process that is cloned here, init or its joiner, is born in the cgroup of this slot.
     pub cgroup: Option<Slot>,
+    /// By which it moves itself into others, when it is told to: [`Init::enter`].
+    pub tasks: &'p [Slot],
     pub mask: SigSet,
 }
 
@@ -113,6 +115,7 @@ fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<I
         channel: theirs,
         mask: spawn.mask,
         scratch,
+        tasks: spawn.tasks,
     };
     let steps = spawn.steps.len();
     let of_whom = spawn.parentage.flag();
@@ -176,7 +179,7 @@ fn with_joiner(
                 }
                 Some(FromInit::Born { pid }) => return Ok(pid),
                 Some(FromInit::Failed { step, failure }) => return Err(joiner_failure(spawn, step, failure)),
-                Some(FromInit::Mounts | FromInit::Ready) => {
+                Some(FromInit::Entered | FromInit::Mounts | FromInit::Ready) => {
                     return Err(Error::Protocol("the joiner spoke out of turn".into()));
                 }
                 None => return Err(Error::Protocol("the joiner ended without a word".into())),
@@ -216,6 +219,27 @@ pub enum Arrived {
 }
 
 impl Init {
+    /// It is in its cgroups when this returns; `refused` knows by its number the one that it could not enter.
+    pub fn enter(
+        &self,
+        describe: &dyn Fn(usize) -> Failing,
+        refused: &dyn Fn(i32, Errno) -> Error,
+    ) -> Result<()> {
+        self.send(ToInit::Enter)?;
+        match self.receive()? {
+            Some(FromInit::Entered) => Ok(()),
+            Some(FromInit::Failed { failure, .. }) if failure.kind == StepKind::NotInCgroup => {
+                Err(refused(failure.value, failure.errno))
+            }
+            Some(FromInit::Failed { step, failure }) => {
+                let index = usize::from(step);
+                Err(step_error(describe(index), index, self.steps, failure, &String::new))
+            }
+            Some(_) => Err(Error::Protocol("the container's first process spoke out of turn".into())),
+            None => Err(self.end()),
+        }
+    }
+
     pub fn go(&self) -> Result<()> {
         self.send(ToInit::Go { pid: self.pid })
     }
@@ -232,6 +256,11 @@ impl Init {
         }
     }
 
+    fn receive(&self) -> Result<Option<FromInit>> {
+        let received = self.channel.receive();
+        received.map_err(|e| Error::sys("read from", "the container's first process", e))
+    }
+
     /// Waits for the next meeting point. `describe` gives the words of a step, `hook_output` what its
     /// hooks printed.
     pub fn wait(
@@ -239,18 +268,14 @@ impl Init {
         describe: &dyn Fn(usize) -> Failing,
         hook_output: &dyn Fn() -> String,
     ) -> Result<Arrived> {
-        let message = self
-            .channel
-            .receive()
-            .map_err(|e| Error::sys("read from", "the container's first process", e))?;
-        match message {
+        match self.receive()? {
             Some(FromInit::Mounts) => Ok(Arrived::Mounts),
             Some(FromInit::Ready) => Ok(Arrived::Ready),
             Some(FromInit::Failed { step, failure }) => {
                 let index = usize::from(step);
                 Err(step_error(describe(index), index, self.steps, failure, hook_output))
             }
-            Some(FromInit::NeedMaps | FromInit::NeedOffsets | FromInit::Born { .. }) => {
+            Some(FromInit::NeedMaps | FromInit::NeedOffsets | FromInit::Born { .. } | FromInit::Entered) => {
                 Err(Error::Protocol("the container's first process spoke out of turn".into()))
             }
             None => Ok(Arrived::Executed),
@@ -353,6 +378,7 @@ fn detail(kind: StepKind) -> &'static str {
         StepKind::ProfileNotLoaded => "no profile of this name is loaded",
         StepKind::ParentGone => "the runtime went away",
         StepKind::Unexpected => "the runtime spoke out of turn",
+        StepKind::NotInCgroup => "it could not move itself into its cgroup",
         StepKind::Errno | StepKind::NotInPath | StepKind::HookStatus | StepKind::HookTimeout => "",
     }
 }

@@ -3,7 +3,9 @@
 //! ```text
 //!   [ runtime ]                                  [ init ]
 //!     clone3 --------------------------------->   (born; closes what is not its own)
-//!     id maps, cgroup, record of the pid
+//!     id maps
+//!     ToInit::Enter              ------------->   moves itself into its cgroups of v1
+//!     record of the pid         <-------------    FromInit::Entered
 //!     ToInit::Go { pid }         ------------->   steps: session, mounts, devices
 //!     limits, prestart and      <-------------    FromInit::Mounts
 //!     createRuntime hooks
@@ -37,6 +39,7 @@ pub enum FromInit {
     NeedMaps,
     NeedOffsets,
     Born { pid: i32 },
+    Entered,
     Mounts,
     Ready,
     Failed { step: u16, failure: StepFailure },
@@ -44,6 +47,8 @@ pub enum FromInit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToInit {
+    /// The cgroups of v1, where there are any.
+    Enter,
     /// With the pid as the runtime sees it: for hooks.
     Go {
         pid: i32,
@@ -88,6 +93,7 @@ impl FromInit {
             FromInit::Born { pid } => packet(3, 0, 0, [pid, 0]),
             FromInit::Mounts => packet(4, 0, 0, [0; 2]),
             FromInit::Ready => packet(5, 0, 0, [0; 2]),
+            FromInit::Entered => packet(7, 0, 0, [0; 2]),
             FromInit::Failed { step, failure } => {
                 packet(6, failure.kind as u8, step, [failure.errno as i32, failure.value])
             }
@@ -107,6 +113,7 @@ impl FromInit {
                 let failure = StepFailure { kind, errno: Errno::from_raw(errno), value };
                 FromInit::Failed { step, failure }
             }
+            (7, 0, 0, [0, 0]) => FromInit::Entered,
             _ => return None,
         })
     }
@@ -118,6 +125,7 @@ impl ToInit {
             ToInit::Go { pid } => packet(65, 0, 0, [pid, 0]),
             ToInit::HooksDone => packet(66, 0, 0, [0; 2]),
             ToInit::Done => packet(67, 0, 0, [0; 2]),
+            ToInit::Enter => packet(68, 0, 0, [0; 2]),
         }
     }
 
@@ -127,6 +135,7 @@ impl ToInit {
             (65, 0, 0, [pid, 0]) if pid > 0 => ToInit::Go { pid },
             (66, 0, 0, [0, 0]) => ToInit::HooksDone,
             (67, 0, 0, [0, 0]) => ToInit::Done,
+            (68, 0, 0, [0, 0]) => ToInit::Enter,
             _ => return None,
         })
     }
@@ -146,6 +155,7 @@ mod tests {
             FromInit::NeedMaps,
             FromInit::NeedOffsets,
             FromInit::Born { pid: 77 },
+            FromInit::Entered,
             FromInit::Mounts,
             FromInit::Ready,
         ];
@@ -153,7 +163,7 @@ mod tests {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
             assert_eq!(ToInit::decode(&message.encode()), None, "the wrong way: {message:?}");
         }
-        for message in [ToInit::Go { pid: 1 }, ToInit::HooksDone, ToInit::Done] {
+        for message in [ToInit::Go { pid: 1 }, ToInit::HooksDone, ToInit::Done, ToInit::Enter] {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
             assert_eq!(FromInit::decode(&message.encode()), None, "the wrong way: {message:?}");
         }

@@ -32,7 +32,7 @@ pub const EMPTY: Slot = 8;
 pub const CGROUP: Slot = 9;
 /// The same when it hides the first file: others get copies of it.
 pub const NULL_ATTACHED: Slot = 10;
-/// The first one without a name: trees and namespaces, as the plan counts them.
+/// The first one without a name: trees and namespaces, as the plan counts them, then the cgroups of v1.
 pub const FIRST_FREE: Slot = 11;
 
 /// Numbers of open descriptors, -1 where there is none (yet). Not owned: what the parent opened it
@@ -71,6 +71,12 @@ impl Slots {
     pub fn take(&mut self, slot: Slot) -> Result<RawFd, Errno> {
         self.get(slot)?;
         Ok(std::mem::replace(&mut self.0[slot], -1))
+    }
+
+    /// The same, in a new slot behind all others.
+    pub fn lend_more(&mut self, fd: &impl AsRawFd) -> Slot {
+        self.0.push(fd.as_raw_fd());
+        self.0.len() - 1
     }
 
     /// From one slot to another.
