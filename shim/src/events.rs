@@ -144,6 +144,8 @@ pub struct Publisher {
     address: PathBuf,
     conversation: Conversation,
     connection: Option<UnixStream>,
+    /// How many connections were made.
+    made: u32,
 }
 
 impl Publisher {
@@ -158,7 +160,7 @@ impl Publisher {
             failed: 0,
             lost: Vec::new(),
         };
-        Self { address: socket_path(address).to_owned(), conversation, connection: None }
+        Self { address: socket_path(address).to_owned(), conversation, connection: None, made: 0 }
     }
 
     /// Puts an event that has happened at `time` at the end of the queue.
@@ -180,10 +182,11 @@ impl Publisher {
         Ok(())
     }
 
-    /// What there is to poll, and whether for writing too. It may change with each [`Self::turn`].
-    pub fn fd(&self) -> Option<(BorrowedFd<'_>, bool)> {
+    /// What there is to poll, which connection that is, and whether it is polled for writing too. It may change with
+    /// each [`Self::turn`].
+    pub fn fd(&self) -> Option<(BorrowedFd<'_>, u32, bool)> {
         let connection = self.connection.as_ref()?;
-        Some((connection.as_fd(), !self.conversation.client.to_send().is_empty()))
+        Some((connection.as_fd(), self.made, !self.conversation.client.to_send().is_empty()))
     }
 
     /// When [`Self::turn`] has to be called though the descriptor is not ready.
@@ -230,7 +233,10 @@ impl Publisher {
 
     fn connect(&mut self, now: Instant) -> bool {
         match connect(&self.address) {
-            Ok(stream) => self.connection = Some(stream),
+            Ok(stream) => {
+                self.connection = Some(stream);
+                self.made = self.made.wrapping_add(1);
+            }
             Err(_) => self.conversation.disconnected(now),
         }
         self.connection.is_some()

@@ -31,8 +31,9 @@ use crate::sys::memory::Program;
 use crate::sys::wait;
 use crate::task::{Output, Reply, Tasks};
 
-/// How long nothing has to happen before the shim takes less room.
-const REST: Duration = Duration::from_secs(1);
+/// How long nothing has to happen before the shim takes less room: longer than the pauses between the calls of one
+/// start or exec.
+const REST: Duration = Duration::from_millis(20);
 
 pub struct Setup {
     /// Bound and listening.
@@ -103,6 +104,21 @@ impl Poll {
         };
         done.map_err(|e| Error::sys("epoll_ctl", "", e))
     }
+
+    fn wait(&self, events: &mut [EpollEvent], until: Option<Instant>) -> Result<usize> {
+        let timeout = match until {
+            None => EpollTimeout::NONE,
+            Some(until) => {
+                // Rounded up: not to wake before the time and find nothing to do.
+                let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+            }
+        };
+        match self.0.wait(events, timeout) {
+            Err(Errno::EINTR) => Ok(0),
+            other => other.map_err(|e| Error::sys("epoll_wait", "", e)),
+        }
+    }
 }
 
 struct Loop {
@@ -115,6 +131,8 @@ struct Loop {
     next_memory: u32,
     tasks: Tasks,
     publisher: Publisher,
+    /// What the set waits for on the publisher's connection, and which one that is.
+    published: Option<(u32, EpollFlags)>,
     ending: Option<Ending>,
     program: Program,
     /// When the pages of the program are given back, unless something happens before.
@@ -156,6 +174,7 @@ impl Loop {
             next_memory: 0,
             tasks: Tasks::default(),
             publisher: setup.publisher,
+            published: None,
             ending: None,
             program: Program::find(),
             rest: None,
@@ -172,23 +191,16 @@ impl Loop {
     /// Waits for something to happen, and does what follows from it.
     fn turn(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); 16];
-        let timeout = match self.deadline() {
-            None => EpollTimeout::NONE,
-            Some(deadline) => {
-                // Rounded up: not to wake before the time and find nothing to do.
-                let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-                EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
-            }
-        };
-        let count = match self.poll.0.wait(&mut events, timeout) {
-            Err(Errno::EINTR) => 0,
-            other => other.map_err(|e| Error::sys("epoll_wait", "", e))?,
-        };
-        if self.rest.take_if(|rest| *rest <= Instant::now()).is_some() {
+        let deadline = self.deadline();
+        let first = [deadline, self.rest].into_iter().flatten().min();
+        let mut count = self.poll.wait(&mut events, first)?;
+        if count == 0 && self.rest.take_if(|rest| *rest <= Instant::now()).is_some() {
             // Only to take less room: no reason to leave the containers alone.
             if let Err(errno) = self.program.give_back() {
                 note(&format!("{}; the program keeps its pages", Error::sys("madvise", "", errno)));
             }
+            // At once: each function that is called before brings a part of the program back.
+            count = self.poll.wait(&mut events, deadline)?;
         }
         if count > 0 {
             self.rest = Some(Instant::now() + REST);
@@ -203,13 +215,13 @@ impl Loop {
         Ok(())
     }
 
+    /// When there is something to do though nothing has happened.
     fn deadline(&self) -> Option<Instant> {
         [
             self.connections.deadline(),
             self.streams.deadline(),
             self.publisher.deadline(),
             self.ending.map(|ending| ending.deadline(Instant::now())),
-            self.rest,
         ]
         .into_iter()
         .flatten()
@@ -247,11 +259,15 @@ impl Loop {
         for lost in self.publisher.take_lost() {
             note(&format!("event {} is lost: {}", lost.topic, lost.why));
         }
-        let Some((fd, writing)) = self.publisher.fd() else { return };
+        let Some((fd, number, writing)) = self.publisher.fd() else { return };
         let mut flags = EpollFlags::EPOLLIN;
         flags.set(EpollFlags::EPOLLOUT, writing);
+        if self.published.replace((number, flags)) == Some((number, flags)) {
+            return;
+        }
         if let Err(error) = self.poll.watch(fd, Token::Publisher, flags) {
             note(&format!("the connection for events: {error}"));
+            self.published = None;
             self.publisher.hang_up(now);
         }
     }

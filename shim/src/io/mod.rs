@@ -21,6 +21,7 @@ mod uri;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use nix::fcntl::OFlag;
 
@@ -309,9 +310,13 @@ impl Stdio {
 /// of the runtime's pass, but not a FIFO in a folder of the host's. SELinux has a null device put into
 /// its place, AppArmor forbids to open it again (`/dev/stdout`).
 fn judges_files() -> bool {
-    let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
-    std::path::Path::new("/sys/fs/selinux/enforce").exists()
-        || apparmor.is_ok_and(|enabled| enabled.starts_with(b"Y"))
+    // A module is there from the boot on or not at all.
+    static JUDGES: OnceLock<bool> = OnceLock::new();
+    *JUDGES.get_or_init(|| {
+        let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        std::path::Path::new("/sys/fs/selinux/enforce").exists()
+            || apparmor.is_ok_and(|enabled| enabled.starts_with(b"Y"))
+    })
 }
 
 /// An output before it is known who writes to it.
