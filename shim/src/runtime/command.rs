@@ -86,7 +86,7 @@ fn act(target: &Target, work: Work) -> Result<Option<i32>> {
                 call(target, &words, &input)?;
             }
         }
-        Work::Delete => {
+        Work::Delete | Work::TakeBack => {
             match call(target, &words, &input) {
                 Err(error) if error.text().contains("does not exist") => {}
                 other => other?,
@@ -144,6 +144,7 @@ fn words(target: &Target, work: &Work) -> Result<(Vec<OsString>, Vec<u8>)> {
         }
         Work::EndRest => words.extend(["kill".into(), "--all".into()]),
         Work::Delete => words.push("delete".into()),
+        Work::TakeBack => words.extend(["delete".into(), "--force".into()]),
     }
     words.push(target.id.clone().into());
     match work {
@@ -290,6 +291,7 @@ mod tests {
             (Work::Kill { signal: 9, all: true }, "kill --all c1 9"),
             (Work::EndRest, "kill --all c1 9"),
             (Work::Delete, "delete c1"),
+            (Work::TakeBack, "delete --force c1"),
         ] {
             let (words, _) = words(&target(), &work).expect("words");
             let line: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();

@@ -68,13 +68,13 @@ impl Job for Copy {
             match self.answers.read(&mut buffer) {
                 Ok(0) => {
                     let why = "the forked copy of the shim ended without an answer: was it killed?";
-                    return Some(News::Done(Err(Error::Unknown(why.into()))));
+                    return Some(News::Lost(Error::Unknown(why.into())));
                 }
                 Ok(count) => self.heard.extend_from_slice(&buffer[..count]),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return None,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    return Some(News::Done(Err(Error::io("read", Path::new("the answer of a verb"), &e))));
+                    return Some(News::Lost(Error::io("read", Path::new("the answer of a verb"), &e)));
                 }
             }
         }
@@ -106,7 +106,7 @@ fn message(news: &News) -> Vec<u8> {
     let (tag, number, rest) = match news {
         News::Born(pid) => (BORN, *pid, Vec::new()),
         News::Done(Ok(pid)) => (DONE, pid.unwrap_or(0), Vec::new()),
-        News::Done(Err(error)) => {
+        News::Done(Err(error)) | News::Lost(error) => {
             let text = error.text();
             let rest = [&[error.code() as u8], text.as_bytes()].concat();
             (FAILED, i32::try_from(text.len()).unwrap_or(0), rest)

@@ -137,13 +137,14 @@ fn act(target: &Target, work: Work, parentage: Parentage) -> Result<()> {
             create(&runtime, id, target, &rootfs, console_socket)
         }
         Work::Start => lifecycle::start::start(&runtime, &id, None).map_err(|cause| of(&cause)),
-        Work::Exec { exec_id, spec, terminal, given } => {
+        Work::Exec { spec, terminal, given, .. } => {
             let request = ExecRequest {
                 id,
                 process: ExecProcess::Document(with_terminal(&spec, terminal)?),
                 console_socket: console(given),
                 pidfd_socket: None,
-                pid_file: Some(bundle.join(format!("{exec_id}.pid"))),
+                // Who asks has the pid already.
+                pid_file: None,
                 detach: true,
                 preserve_fds: 0,
                 listen: Listen::default(),
@@ -162,6 +163,7 @@ fn act(target: &Target, work: Work, parentage: Parentage) -> Result<()> {
         }
         Work::EndRest => end_rest(target),
         Work::Delete => delete(&runtime, &id, &bundle),
+        Work::TakeBack => take_back(&runtime, &id, target),
     }
 }
 
@@ -212,6 +214,15 @@ fn delete(runtime: &lifecycle::Runtime, id: &ContainerId, bundle: &Path) -> Resu
         Err(cause) => return Err(of(&cause)),
     }
     mount::unmount_all(&bundle.join("rootfs"))
+}
+
+/// Not a container of this name whose bundle is another: that one was there before.
+fn take_back(runtime: &lifecycle::Runtime, id: &ContainerId, target: &Target) -> Result<()> {
+    let is_ours = record(target).map_or(true, |record| record.bundle == Path::new(&target.bundle));
+    if is_ours {
+        lifecycle::delete::delete(runtime, id, true).map_err(|cause| of(&cause))?;
+    }
+    mount::unmount_all(&Path::new(&target.bundle).join("rootfs"))
 }
 
 /// Where people look for what a runtime has said last, as a runtime would write it.

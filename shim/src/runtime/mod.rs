@@ -71,9 +71,21 @@ pub enum Work {
     /// stay frozen, for then it could not end.
     EndRest,
     Delete,
+    /// By force, of a container that came to nothing: whatever there is of it.
+    TakeBack,
 }
 
 impl Work {
+    /// What puts right what is left of it when whoever did it was killed.
+    pub fn undone_by(&self) -> Option<Work> {
+        match self {
+            Work::Create { .. } => Some(Work::TakeBack),
+            // What stands still and counts as running nobody could resume.
+            Work::Pause => Some(Work::Resume),
+            _ => None,
+        }
+    }
+
     /// What the stock shim says before the runtime's own words; of a signal nothing: clients compare all of it.
     fn failure(&self) -> &'static str {
         match self {
@@ -86,6 +98,7 @@ impl Work {
             Work::Kill { .. } => "",
             Work::EndRest => "OCI runtime killall failed",
             Work::Delete => "failed to delete task",
+            Work::TakeBack => "something of it is left",
         }
     }
 }
@@ -111,6 +124,8 @@ pub enum News {
     Born(i32),
     /// With the pid of the new process, where there is one.
     Done(Result<Option<i32>>),
+    /// It ended without an answer: whatever it had begun is as it was left.
+    Lost(Error),
 }
 
 /// A verb at work.
@@ -118,7 +133,7 @@ pub trait Job {
     /// Readable when there is news.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// `None` when there is none for now. After [`News::Done`] there is no more.
+    /// `None` when there is none for now. After [`News::Done`] or [`News::Lost`] there is no more.
     fn news(&mut self) -> Option<News>;
 }
 

@@ -9,7 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use tare::cgroup::{Paths, Place};
 
 use super::{Loop, Memory, Token};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::log::note;
 use crate::oom::{Cgroup, Watcher};
 use crate::process::Names;
@@ -32,12 +32,21 @@ pub(super) struct Works {
 
 struct Running {
     number: u32,
-    /// Who is told; `None`: nobody waits for it.
-    id: Option<JobId>,
+    whom: Whom,
     key: Key,
     /// It sends signals to whoever is in the container's cgroup.
     signals: bool,
+    /// What is to follow when it is lost.
+    undone_by: Option<Work>,
     job: Box<dyn Job>,
+}
+
+/// Who is told what has become of it.
+enum Whom {
+    Nobody,
+    Caller(JobId),
+    /// Who waits for something else, which has failed: not before what is left of that was put right.
+    Failed(JobId, Error),
 }
 
 struct Waiting {
@@ -85,7 +94,7 @@ impl Loop {
             Verb::Kill { signal, all } => Work::Kill { signal, all },
             Verb::Delete => return self.works.deletes.push((id, key)),
         };
-        self.launch(Some(id), key, work);
+        self.launch(Whom::Caller(id), key, work);
     }
 
     fn make(&mut self, id: JobId, key: Key, names: &Names, new: New) {
@@ -101,7 +110,7 @@ impl Loop {
 
     pub(super) fn begin_those_ready(&mut self) {
         for (id, key) in self.works.take_deletes() {
-            self.launch(Some(id), key, Work::Delete);
+            self.launch(Whom::Caller(id), key, Work::Delete);
         }
         let mut at = 0;
         while let Some(waiting) = self.works.waiting.get(at) {
@@ -113,16 +122,19 @@ impl Loop {
             match given {
                 Ok(given) => {
                     let work = work(&key, new, given);
-                    self.launch(Some(id), key, work);
+                    self.launch(Whom::Caller(id), key, work);
                 }
                 Err(error) => self.tasks.done(id, Err(error)),
             }
         }
     }
 
-    fn launch(&mut self, id: Option<JobId>, key: Key, work: Work) {
-        let Some(target) = self.tasks.target(&key.id) else { return };
+    fn launch(&mut self, whom: Whom, key: Key, work: Work) {
+        let Some(target) = self.tasks.target(&key.id) else {
+            return self.tell(whom, &key, Err(Error::NotFound("container not created".into())));
+        };
         let signals = matches!(work, Work::Kill { .. } | Work::EndRest);
+        let undone_by = work.undone_by();
         let begun = runtime(&target).begin(&target, work).and_then(|begun| match begun {
             Begun::Done => Ok(None),
             Begun::Job(job) => {
@@ -131,41 +143,57 @@ impl Loop {
                 Ok(Some(job))
             }
         });
-        match (begun, id) {
-            (Ok(Some(job)), id) => {
+        match begun {
+            Ok(Some(job)) => {
                 let number = self.works.last;
-                self.works.jobs.push(Running { number, id, key, signals, job });
+                self.works.jobs.push(Running { number, whom, key, signals, undone_by, job });
             }
-            (Ok(None), Some(id)) => self.tasks.done(id, Ok(())),
-            (Err(error), Some(id)) => self.tasks.done(id, Err(error)),
-            (Ok(None), None) => {}
-            (Err(error), None) => note(&format!("{}: {error}", key.id)),
+            Ok(None) => self.tell(whom, &key, Ok(())),
+            Err(error) => self.tell(whom, &key, Err(error)),
+        }
+    }
+
+    fn tell(&mut self, whom: Whom, key: &Key, answer: Result<()>) {
+        match (whom, answer) {
+            (Whom::Caller(id), answer) => self.tasks.done(id, answer),
+            (Whom::Failed(id, why), Ok(())) => self.tasks.done(id, Err(why)),
+            // It had not come as far as to leave anything.
+            (Whom::Failed(id, why), Err(left)) if left.code() == Code::FailedPrecondition => {
+                self.tasks.done(id, Err(why));
+            }
+            (Whom::Failed(id, why), Err(left)) => {
+                let both = Error::of(why.code(), format!("{}; {}", why.text(), left.text()));
+                self.tasks.done(id, Err(both));
+            }
+            (Whom::Nobody, Ok(())) => {}
+            (Whom::Nobody, Err(error)) => note(&format!("{}: {error}", key.id)),
         }
     }
 
     pub(super) fn end_rest(&mut self, id: &Rc<str>) {
         let key = Key { id: id.clone(), exec_id: String::new() };
-        self.launch(None, key, Work::EndRest);
+        self.launch(Whom::Nobody, key, Work::EndRest);
     }
 
     /// The news of one job.
     pub(super) fn hear(&mut self, number: u32) {
         while let Some(at) = self.works.jobs.iter().position(|running| running.number == number) {
-            let running = &mut self.works.jobs[at];
-            let (id, news) = (running.id, running.job.news());
-            match (news, id) {
-                (None, _) => return,
-                (Some(News::Born(pid)), Some(id)) => self.born(id, pid),
-                (Some(News::Born(_)), None) => {}
-                (Some(News::Done(answer)), id) => {
-                    let Running { key, .. } = self.works.jobs.swap_remove(at);
-                    match (id, answer) {
-                        (Some(id), Ok(pid)) => self.finish(id, &key, pid),
-                        (Some(id), Err(error)) => self.tasks.done(id, Err(error)),
-                        (None, Ok(_)) => {}
-                        (None, Err(error)) => note(&format!("{}: {error}", key.id)),
-                    }
+            let Some(news) = self.works.jobs[at].job.news() else { return };
+            if let News::Born(pid) = news {
+                if let Whom::Caller(id) = self.works.jobs[at].whom {
+                    self.born(id, pid);
                 }
+                continue;
+            }
+            let Running { whom, key, undone_by, .. } = self.works.jobs.swap_remove(at);
+            match (news, whom, undone_by) {
+                (News::Done(Ok(pid)), Whom::Caller(id), _) => self.finish(id, &key, pid),
+                (News::Done(answer), whom, _) => self.tell(whom, &key, answer.map(drop)),
+                (News::Lost(error), Whom::Caller(id), Some(work)) => {
+                    self.launch(Whom::Failed(id, error), key, work);
+                }
+                (News::Lost(error), whom, _) => self.tell(whom, &key, Err(error)),
+                (News::Born(_), ..) => {}
             }
         }
     }
@@ -194,20 +222,21 @@ impl Loop {
             return;
         };
         // Nobody would ever see what it writes, or end it.
+        if key.exec_id.is_empty() {
+            return self.launch(Whom::Failed(id, error), key.clone(), Work::TakeBack);
+        }
         if let Some(pid) = pid.filter(|&pid| self.tasks.owner(pid).is_some())
             && let Err(errno) = tare::sys::signal::kill(pid, libc::SIGKILL)
         {
             note(&format!("kill {pid}: {errno}"));
         }
-        if key.exec_id.is_empty() {
-            self.launch(None, key.clone(), Work::Delete);
-        }
         self.tasks.done(id, Err(error));
     }
 
-    /// Of an exec; that of the first process goes with the bundle.
+    /// Of an exec by a runtime that is called by its command line; that of the first process goes with the bundle.
     pub(super) fn remove_pid_file(&self, key: &Key) {
-        let Some(target) = self.tasks.target(&key.id).filter(|_| !key.exec_id.is_empty()) else { return };
+        let is_there = |target: &Rc<Target>| target.binary.is_some() && !key.exec_id.is_empty();
+        let Some(target) = self.tasks.target(&key.id).filter(is_there) else { return };
         let file = Path::new(&target.bundle).join(format!("{}.pid", key.exec_id));
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != ErrorKind::NotFound => note(&format!("remove {}: {e}", file.display())),
@@ -285,7 +314,8 @@ mod tests {
         let job = || Box::new(Endless(File::open("/dev/null").expect("open")));
         let mut works = Works::default();
         for (number, id, signals) in [(1, "a", true), (2, "a", false), (3, "b", false)] {
-            works.jobs.push(Running { number, id: None, key: key(id), signals, job: job() });
+            let (key, whom) = (key(id), Whom::Nobody);
+            works.jobs.push(Running { number, whom, key, signals, undone_by: None, job: job() });
         }
         works.deletes = vec![(JobId(1), key("a")), (JobId(2), key("b"))];
         assert_eq!(works.take_deletes(), [(JobId(2), key("b"))]);
