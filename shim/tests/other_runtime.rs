@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use server::{LONG, Shim, eventually, read, script};
 use shim::wire::messages::{Any, task};
-use shim::wire::{MessageField, client::Client};
+use shim::wire::{MessageField, client::Client, decode};
 
 /// runc's words: `create` starts a process and writes its pid, `update` fails without reading.
 const RUNTIME: &str = r#"#!/bin/sh
@@ -31,6 +31,12 @@ create)
         exec sleep 1000
     fi
     ulimit -Sn >"$here/limit"
+    if [ -e "$here/brief" ]; then
+        (sh -c "exit 7" & printf %s $! >"$pid")
+        sleep 0.3
+        exit 0
+    fi
+    [ ! -e "$here/silent" ] || exit 0
     sleep 1000 &
     printf %s $! >"$pid" ;;
 update)
@@ -146,6 +152,32 @@ fn a_creation_whose_maker_is_killed_is_taken_back_before_it_is_answered() {
     std::fs::remove_file(shim.path("slow")).expect("removed");
     create(&mut shim, "").expect("the name is free again");
     shim.delete();
+    shim.end();
+}
+
+/// As runc's, its process is nobody's child when the runtime ends, and then the shim's.
+#[test]
+fn the_end_of_a_process_is_known_that_came_before_its_number_was() {
+    let mut shim = start(64, 64);
+    std::fs::write(shim.path("brief"), "").expect("written");
+    let created = create(&mut shim, "").expect("created");
+    let created: task::CreateTaskResponse = decode(&created).expect("an answer");
+    assert_eq!(created.pid.to_string(), read(&shim.path("c1/init.pid")));
+    let wait = task::WaitRequest { id: "c1".into(), ..Default::default() };
+    let ended: task::WaitResponse = decode(&shim.call("Wait", &wait).expect("ended")).expect("an answer");
+    assert_eq!(ended.exit_status, 7);
+    let delete = task::DeleteRequest { id: "c1".into(), ..Default::default() };
+    shim.call("Delete", &delete).expect("deleted");
+    shim.end();
+}
+
+/// The stock shim says `failed to retrieve OCI runtime container pid` and the same of the file.
+#[test]
+fn a_runtime_that_tells_no_number_has_failed() {
+    let mut shim = start(64, 64);
+    std::fs::write(shim.path("silent"), "").expect("written");
+    let error = create(&mut shim, "").expect_err("nobody knows its process");
+    assert!(error.contains("init.pid: no such file or directory"), "{error}");
     shim.end();
 }
 
