@@ -12,7 +12,7 @@ use crate::events::Publisher;
 use crate::options;
 use crate::process::{Exit, Names};
 use crate::runtime::{self, Mount, Target};
-use crate::task::{Create, Event, Exec, Reply, Request, Status};
+use crate::task::{Create, Event, Exec, Note, Reply, Request, Status};
 use crate::wire::messages::{Any, Empty, Timestamp, events, runc, task};
 use crate::wire::{self, Message, MessageField, Named};
 
@@ -83,7 +83,7 @@ fn create(message: task::CreateTaskRequest, namespace: &str) -> Result<Decoded> 
         None => None,
     };
     let options = options.unwrap_or_default();
-    keep_options(Path::new(&message.bundle), &options)?;
+    let notes = notes(&options);
     let target = Target {
         id: message.id.clone(),
         bundle: message.bundle,
@@ -103,13 +103,13 @@ fn create(message: task::CreateTaskRequest, namespace: &str) -> Result<Decoded> 
     });
     let (stdin, stdout, stderr) = (message.stdin, message.stdout, message.stderr);
     let names = Names { stdin, stdout, stderr, terminal: message.terminal };
-    let create = Create { target, rootfs: rootfs.collect(), names, checkpoint: message.checkpoint };
+    let checkpoint = message.checkpoint;
+    let create = Create { target, rootfs: rootfs.collect(), names, notes, checkpoint };
     Ok(Decoded { id: message.id, exec_id: String::new(), request: Request::Create(Box::new(create)) })
 }
 
-/// In the bundle, where `delete`, which has nothing but the bundle, and people find them: as the stock
-/// shim writes them.
-fn keep_options(bundle: &Path, options: &runc::Options) -> Result<()> {
+/// What `delete`, which has nothing but the bundle, and people find there: as the stock shim writes them.
+fn notes(options: &runc::Options) -> Vec<Note> {
     let mut document = serde_json::Map::new();
     for (name, value) in [
         ("no_pivot_root", options.no_pivot_root),
@@ -136,13 +136,20 @@ fn keep_options(bundle: &Path, options: &runc::Options) -> Result<()> {
             document.insert(name.into(), value.as_str().into());
         }
     }
-    keep(&bundle.join("options.json"), serde_json::Value::Object(document).to_string().as_bytes())?;
-    keep(&bundle.join("runtime"), options.binary_name.as_bytes())
+    let document = serde_json::Value::Object(document).to_string();
+    vec![
+        Note { name: "options.json", text: document },
+        Note { name: "runtime", text: options.binary_name.clone() },
+    ]
 }
 
-fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
-    let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    open.and_then(|mut file| file.write_all(bytes)).map_err(|e| Error::io("write", path, &e))
+/// Whole or not at all: without its options a container would be looked for where it is not.
+pub fn keep(bundle: &Path, note: &Note) -> Result<()> {
+    let (temporary, path) = (bundle.join(format!(".{}", note.name)), bundle.join(note.name));
+    let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    open.and_then(|mut file| file.write_all(note.text.as_bytes()))
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(|e| Error::io("write", &path, &e))
 }
 
 fn exec(message: task::ExecProcessRequest) -> Decoded {

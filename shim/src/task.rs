@@ -47,7 +47,15 @@ pub struct Create {
     pub target: Target,
     pub rootfs: Vec<Mount>,
     pub names: Names,
+    pub notes: Vec<Note>,
     pub checkpoint: String,
+}
+
+/// A file in the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub name: &'static str,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

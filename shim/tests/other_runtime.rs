@@ -171,6 +171,19 @@ fn the_end_of_a_process_is_known_that_came_before_its_number_was() {
     shim.end();
 }
 
+#[test]
+fn who_asks_for_a_name_that_is_taken_changes_no_note_of_its_bundle() {
+    let mut shim = start(64, 64);
+    create(&mut shim, "").expect("created");
+    let runtime = shim.path("runtime").display().to_string();
+    let error = shim.create("/another", "").expect_err("it is there");
+    assert!(error.contains("already exists"), "{error}");
+    assert_eq!(read(&shim.path("c1/runtime")), runtime);
+    assert!(read(&shim.path("c1/options.json")).contains(&format!("{runtime:?}")));
+    shim.delete();
+    shim.end();
+}
+
 /// The stock shim says `failed to retrieve OCI runtime container pid` and the same of the file.
 #[test]
 fn a_runtime_that_tells_no_number_has_failed() {

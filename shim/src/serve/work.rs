@@ -16,6 +16,7 @@ use crate::process::Names;
 use crate::runtime::command::External;
 use crate::runtime::linked::Linked;
 use crate::runtime::{Begun, Given, Job, Mount, News, Runtime, Target, Work};
+use crate::service;
 use crate::stats;
 use crate::sys::wait;
 use crate::task::{JobId, Key, Reply, Verb};
@@ -79,6 +80,11 @@ impl Loop {
     pub(super) fn begin(&mut self, id: JobId, key: Key, verb: Verb) {
         let work = match verb {
             Verb::Create(create) => {
+                let bundle = Path::new(&create.target.bundle);
+                let kept = create.notes.iter().try_for_each(|note| service::keep(bundle, note));
+                if let Err(error) = kept {
+                    return self.tasks.done(id, Err(error));
+                }
                 let (names, rootfs) = (create.names, create.rootfs);
                 return self.make(id, key, &names, New::Init(rootfs));
             }

@@ -33,7 +33,8 @@ fn create(id: &str) -> Request {
         io_uid: 0,
         io_gid: 0,
     };
-    let create = Create { target, rootfs: Vec::new(), names: names(), checkpoint: String::new() };
+    let (checkpoint, notes) = (String::new(), Vec::new());
+    let create = Create { target, rootfs: Vec::new(), names: names(), notes, checkpoint };
     Request::Create(Box::new(create))
 }
 
