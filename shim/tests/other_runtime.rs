@@ -2,9 +2,11 @@
 
 mod server;
 
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use server::{LONG, Shim, eventually, read, script};
@@ -191,6 +193,60 @@ fn a_runtime_that_tells_no_number_has_failed() {
     std::fs::write(shim.path("silent"), "").expect("written");
     let error = create(&mut shim, "").expect_err("nobody knows its process");
     assert!(error.contains("init.pid: no such file or directory"), "{error}");
+    shim.end();
+}
+
+/// A file system whose server has never answered; every call on it waits until it is taken away.
+struct Hung(std::path::PathBuf);
+
+impl Hung {
+    fn mount(at: std::path::PathBuf) -> nix::Result<Self> {
+        let server = std::fs::File::options().read(true).write(true).open("/dev/fuse");
+        let server = server.map_err(|error| nix::Error::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        std::fs::create_dir(&at).expect("made");
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        mount(Some("hung"), &at, Some("fuse"), MsFlags::empty(), Some(options.as_str()))?;
+        // Held open for as long as the test lives: without it the kernel would give up.
+        std::mem::forget(server);
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).expect("unmounted");
+    }
+}
+
+#[test]
+fn a_file_on_a_server_that_is_away_holds_nobody_else_up() {
+    let mut shim = start(64, 64);
+    let hung = match Hung::mount(shim.path("hung")) {
+        Ok(hung) => hung,
+        Err(error) => return eprintln!("SKIPPED: no file system of FUSE: {error}"),
+    };
+    let uri = format!("file://{}/log", hung.0.display());
+    let address = shim.address.clone();
+    let creating = std::thread::spawn(move || {
+        let error = create(&mut shim, &uri).expect_err("it was taken away");
+        (shim, error)
+    });
+    // Its process is there, and waits.
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = std::time::Instant::now();
+    let mut other = UnixStream::connect(&address).expect("connected");
+    other.set_read_timeout(Some(LONG)).expect("set");
+    let state = task::StateRequest { id: "c1".into(), ..Default::default() };
+    let error = server::call(&mut other, &mut Client::default(), "State", &state).expect_err("not yet");
+    assert!(error.contains("container not created"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(!creating.is_finished());
+    drop(hung);
+    let (mut shim, error) = creating.join().expect("answered");
+    assert!(error.contains("/hung"), "{error}");
+    let uri = format!("file://{}", shim.path("log").display());
+    create(&mut shim, &uri).expect("created");
+    shim.delete();
     shim.end();
 }
 

@@ -9,23 +9,26 @@
 //! which most never need.
 
 mod binary;
+mod carrier;
 mod console;
 mod fifo;
 mod file;
 mod pump;
 mod relay;
+mod remote;
 mod set;
 #[cfg(test)]
 mod tests;
 mod uri;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::fcntl::OFlag;
 
 use self::binary::Logger;
+use self::carrier::Carrier;
 use self::console::{Console, Output};
 use self::fifo::{Fifo, Found, Owner};
 use self::relay::{Relay, not_blocking};
@@ -70,18 +73,27 @@ pub struct Stdio {
     relays: Vec<Relay>,
     console: Option<Console>,
     logger: Option<Logger>,
+    carriers: Vec<Carrier>,
+}
+
+/// What depends on the host.
+#[derive(Clone, Copy)]
+pub struct Host {
+    /// To the container, which otherwise has pipes.
+    pub gives_fifos: bool,
+    /// Whether to open or write this file may take for ever.
+    pub may_hang: fn(&Path) -> bool,
 }
 
 impl Stdio {
     /// Opens all, and starts the logger if there is one; then [`Stdio::is_ready`] has to be waited for.
     pub fn open(request: &Request<'_>) -> Result<Self> {
-        Self::open_as(request, !judges_files())
+        Self::open_on(Host { gives_fifos: !judges_files(), may_hang: remote::may_hang }, request)
     }
 
-    /// `gives_fifos`: to the container, which otherwise has pipes.
-    fn open_as(request: &Request<'_>, gives_fifos: bool) -> Result<Self> {
+    pub fn open_on(host: Host, request: &Request<'_>) -> Result<Self> {
         let mut stdio = Stdio {
-            gives_fifos,
+            gives_fifos: host.gives_fifos,
             set: Set::default(),
             given: None,
             stdin: None,
@@ -89,6 +101,7 @@ impl Stdio {
             relays: Vec::new(),
             console: None,
             logger: None,
+            carriers: Vec::new(),
         };
         let owner = Owner { uid: request.io_uid, gid: request.io_gid };
         let stdin = stdio.open_stdin(request, owner)?;
@@ -107,18 +120,23 @@ impl Stdio {
             (stdout, stderr) => {
                 // A terminal has one output.
                 let stderr = if request.terminal { Target::Null } else { stderr };
-                [open_output(&stdout, owner)?, open_output(&stderr, owner)?]
+                let open = |target: &Target| match target {
+                    Target::File(path) if (host.may_hang)(path) => Ok(Opened::Elsewhere(path.clone())),
+                    here => open_output(here, owner),
+                };
+                [open(&stdout)?, open(&stderr)?]
             }
         };
         stdio.given = Some(if request.terminal {
-            let console = Console::open(stdin, console_output(stdout)?)?;
+            let output = stdio.console_output(stdout)?;
+            let console = Console::open(stdin, output)?;
             let path = console.socket_path().unwrap_or_default();
             stdio.console = Some(console);
             Given::ConsoleSocket(path)
         } else {
             let stdin = stdin.map_or_else(file::null, Ok)?;
             // One pipe for one file: what is written to one after the other stays so.
-            let is_one = is_same && matches!((&stdout, &stderr), (Opened::File(..), Opened::File(..)));
+            let is_one = is_same && matches!(stdout, Opened::File(..) | Opened::Elsewhere(_));
             let stdout = stdio.container_end(stdout, owner)?;
             let stderr = if is_one {
                 stdout.try_clone().map_err(|error| Error::io("dup", request.stdout.as_ref(), &error))?
@@ -183,8 +201,30 @@ impl Stdio {
                 self.relays.push(relay);
                 Ok(end)
             }
+            Opened::Elsewhere(path) => {
+                let end = self.carried_to(&path)?;
+                owner.give(end.as_fd(), &path)?;
+                Ok(end)
+            }
             Opened::Other(fd) => Ok(fd),
         }
+    }
+
+    fn carried_to(&mut self, path: &Path) -> Result<OwnedFd> {
+        let (carrier, end) = Carrier::start(path, &mut self.set)?;
+        self.carriers.push(carrier);
+        Ok(end)
+    }
+
+    fn console_output(&mut self, opened: Opened) -> Result<Output> {
+        let fd = match opened {
+            Opened::Fifo(fifo, _) => return Ok(Output::Fifo(fifo)),
+            Opened::File(fd, _) | Opened::Other(fd) => fd,
+            Opened::Elsewhere(path) => self.carried_to(&path)?,
+        };
+        // The flag is this end's own: the logger's end is another open file.
+        not_blocking(fd.as_fd()).map_err(|errno| Error::sys("fcntl", "the terminal's output", errno))?;
+        Ok(Output::Other(fd))
     }
 
     /// To be waited for until it is readable, then [`Stdio::ready`]. It is there from the first time on
@@ -213,6 +253,14 @@ impl Stdio {
                     }
                 }
                 (Source::Carried | Source::CarriedTo, ..) => result = result.and(self.carry()),
+                (Source::CarrierTells, ..) => {
+                    for carrier in &mut self.carriers {
+                        result = result.and(carrier.told(&self.set));
+                    }
+                }
+                (Source::CarrierEnd, ..) => {
+                    self.carriers.iter_mut().for_each(|carrier| carrier.look_for_end(&self.set));
+                }
                 (Source::LoggerReady, _, Some(logger)) => logger.told(&self.set)?,
                 (Source::LoggerDeadline, _, Some(logger)) => logger.time_is_up(&self.set)?,
                 (Source::LoggerEnd, _, Some(logger)) => logger.ended(&self.set),
@@ -229,7 +277,7 @@ impl Stdio {
 
     /// The runtime's verb can begin.
     pub fn is_ready(&self) -> bool {
-        self.logger.as_ref().is_none_or(Logger::is_ready)
+        self.logger.as_ref().is_none_or(Logger::is_ready) && self.carriers.iter().all(Carrier::is_ready)
     }
 
     /// What the runtime gets, once. The descriptors are to be dropped when its verb is done, or nobody
@@ -273,7 +321,9 @@ impl Stdio {
     /// After [`Stdio::process_ended`]: all that the process wrote is where it goes. Only a terminal's
     /// bytes, or a file's, can be on the way.
     pub fn is_drained(&self) -> bool {
-        self.console.as_ref().is_none_or(Console::is_drained) && self.relays.iter().all(Relay::is_drained)
+        self.console.as_ref().is_none_or(Console::is_drained)
+            && self.relays.iter().all(Relay::is_drained)
+            && self.carriers.iter().all(Carrier::has_ended)
     }
 
     /// Lets go of all, drained or not; a logger is asked to end. What is carried to a file goes on until
@@ -324,6 +374,8 @@ enum Opened {
     Fifo(Fifo, Found),
     /// Not to be given away.
     File(OwnedFd, PathBuf),
+    /// Not opened yet, because that may take for ever.
+    Elsewhere(PathBuf),
     Other(OwnedFd),
 }
 
@@ -340,15 +392,4 @@ fn open_output(target: &Target, owner: Owner) -> Result<Opened> {
         None => file::append_to(path)?,
     };
     Ok(Opened::File(file, path.clone()))
-}
-
-fn console_output(opened: Opened) -> Result<Output> {
-    match opened {
-        Opened::Fifo(fifo, _) => Ok(Output::Fifo(fifo)),
-        Opened::File(fd, _) | Opened::Other(fd) => {
-            // The flag is this end's own: the logger's end is another open file.
-            not_blocking(fd.as_fd()).map_err(|errno| Error::sys("fcntl", "the terminal's output", errno))?;
-            Ok(Output::Other(fd))
-        }
-    }
 }

@@ -27,10 +27,13 @@ pub(super) enum Source {
     LoggerEnd,
     /// The logger's time is up.
     LoggerDeadline,
+    /// Whether the file could be opened.
+    CarrierTells,
+    CarrierEnd,
 }
 
 impl Source {
-    const ALL: [Source; 9] = [
+    const ALL: [Source; 11] = [
         Source::Console,
         Source::ConsoleInput,
         Source::ConsoleOutput,
@@ -40,6 +43,8 @@ impl Source {
         Source::LoggerReady,
         Source::LoggerEnd,
         Source::LoggerDeadline,
+        Source::CarrierTells,
+        Source::CarrierEnd,
     ];
 
     fn event(self) -> EpollEvent {

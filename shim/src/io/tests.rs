@@ -19,6 +19,10 @@ use tempfile::TempDir;
 
 use super::*;
 
+fn host(gives_fifos: bool) -> Host {
+    Host { gives_fifos, may_hang: |_| false }
+}
+
 const MUCH: usize = 100_000_000;
 
 /// The bytes that are sent: without order, and again from the start after a prime number of them, so
@@ -152,7 +156,7 @@ fn terminal<'a>(stdin: &'a str, stdout: &'a str) -> Request<'a> {
 
 /// FIFOs are the container's own, whatever host this is.
 fn open(request: &Request<'_>) -> (Stdio, [File; 3]) {
-    let mut stdio = Stdio::open_as(request, true).unwrap();
+    let mut stdio = Stdio::open_on(host(true), request).unwrap();
     wait(&mut stdio, Stdio::is_ready);
     let Some(Given::Streams(streams)) = stdio.take_given() else { panic!("no streams") };
     (stdio, streams.map(File::from))
@@ -393,7 +397,7 @@ fn no_name_is_dev_null() {
 // FIFOs that the container does not get itself
 
 fn open_with_pipes(request: &Request<'_>) -> (Stdio, [File; 3]) {
-    let mut stdio = Stdio::open_as(request, false).unwrap();
+    let mut stdio = Stdio::open_on(host(false), request).unwrap();
     let Some(Given::Streams(streams)) = stdio.take_given() else { panic!("no streams") };
     for stream in &streams {
         let path = fs::read_link(format!("/proc/self/fd/{}", stream.as_raw_fd())).unwrap();

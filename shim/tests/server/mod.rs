@@ -78,20 +78,7 @@ impl Shim {
     }
 
     pub fn call(&mut self, method: &str, request: &impl Message) -> Result<Vec<u8>, String> {
-        let payload = encode(request).expect("encoded");
-        let service = "containerd.task.v2.Task";
-        let stream = self.client.call(service, method, &payload, &[], LONG).expect("called");
-        self.stream.write_all(self.client.to_send()).expect("sent");
-        self.client.sent(self.client.to_send().len());
-        let mut bytes = [0; 4096];
-        loop {
-            let n = self.stream.read(&mut bytes).expect("an answer in time");
-            assert_ne!(n, 0, "closed");
-            if let Some((answered, answer)) = self.client.received(&bytes[..n]).pop() {
-                assert_eq!(answered, stream);
-                return answer.map_err(|status| status.to_string());
-            }
-        }
+        call(&mut self.stream, &mut self.client, method, request)
     }
 
     /// `binary`: as in the options; empty for the runtime that is linked into it.
@@ -173,5 +160,28 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(Instant::now() < end, "{what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// # Panics
+/// When there is no answer in time.
+pub fn call(
+    connection: &mut UnixStream,
+    client: &mut Client,
+    method: &str,
+    request: &impl Message,
+) -> Result<Vec<u8>, String> {
+    let payload = encode(request).expect("encoded");
+    let stream = client.call("containerd.task.v2.Task", method, &payload, &[], LONG).expect("called");
+    connection.write_all(client.to_send()).expect("sent");
+    client.sent(client.to_send().len());
+    let mut bytes = [0; 4096];
+    loop {
+        let n = connection.read(&mut bytes).expect("an answer in time");
+        assert_ne!(n, 0, "closed");
+        if let Some((answered, answer)) = client.received(&bytes[..n]).pop() {
+            assert_eq!(answered, stream);
+            return answer.map_err(|status| status.to_string());
+        }
     }
 }
