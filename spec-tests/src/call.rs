@@ -222,7 +222,7 @@ fn file() -> File {
 }
 
 /// Reads from the start without moving the position, which the writer shares.
-fn contents(file: &File) -> String {
+pub fn contents(file: &File) -> String {
     use std::os::unix::fs::FileExt;
     let length = file.metadata().expect("stat").len();
     let mut bytes = vec![0; usize::try_from(length).expect("a small file")];

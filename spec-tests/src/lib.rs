@@ -45,6 +45,8 @@ pub mod socket;
 pub mod spec;
 mod sys;
 pub mod terminal;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
 
 pub use bundle::Bundle;
 pub use call::Output;

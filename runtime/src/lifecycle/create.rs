@@ -1,13 +1,12 @@
 //! `create`: from a bundle to a process that waits for `start`.
 
-use nix::sys::signal::SigSet;
-
 use super::birth::{How, bear, check_terminal, conceive};
 use super::{CreateRequest, Runtime, delete, pid_file};
 use crate::error::{Error, Result};
+use crate::sys::signal;
 
 pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<()> {
-    let mask = SigSet::thread_get_mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
+    let mask = signal::mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
     let conception = conceive(runtime, request, None)?;
     check_terminal(conception.config.process.terminal, true, request.console_socket.is_some())?;
     let how = How { console: None, mask, start_follows: false };

@@ -112,18 +112,15 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
         // The record stays: with it the next delete can finish what this one could not.
         return Err(Error::Cleanup(failed));
     }
-    let config = record.poststop.then(|| stored_config(dir, &record.bundle));
+    let config = record.poststop.then(|| stored_config(dir, &record.bundle)).transpose();
     dir.remove()?;
-    // After everything is gone (runtime.md, "Lifecycle", step 13); a failure is a warning.
-    match config {
-        None => {}
-        Some(Ok(config)) => {
-            let state = state_of(id, &config, &record.bundle, "stopped").with_pid(0);
-            for error in run_poststop(&config, &state, &record.bundle) {
-                runtime.warn(error.to_string());
-            }
+    // After everything is gone (runtime.md, "Lifecycle", step 13); a failure of theirs is a warning. That they were
+    // not even known is none: nobody else will run them.
+    if let Some(config) = config.map_err(|error| error.context("poststop hooks were not run"))? {
+        let state = state_of(id, &config, &record.bundle, "stopped").with_pid(0);
+        for error in run_poststop(&config, &state, &record.bundle) {
+            runtime.warn(error.to_string());
         }
-        Some(Err(error)) => runtime.warn(format!("poststop hooks were not run: {error}")),
     }
     Ok(())
 }
@@ -132,7 +129,9 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
 /// cgroups are where the configuration puts them, or somebody else's are, so that nobody is killed.
 fn without_record(runtime: &Runtime, dir: &Dir, force: bool, error: Error) -> Result<()> {
     let missing = matches!(error, Error::State { .. });
-    if !force && !missing {
+    // What could not be read this time may be whole, and name a process.
+    let torn = matches!(error, Error::Record { .. });
+    if !(missing || force && torn) {
         return Err(error);
     }
     if dir.config_path().exists() {

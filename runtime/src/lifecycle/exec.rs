@@ -32,6 +32,7 @@ use crate::process::parent::{self, Answers, Arrived, Init, Parentage, Spawn};
 use crate::seccomp;
 use crate::state::{self, Dir, Record, Status};
 use crate::sys::pidfd::pidfd_open;
+use crate::sys::signal;
 use crate::sys::slots::{self, Slots};
 use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
 
@@ -276,7 +277,7 @@ fn changed(own: &Process, changes: &ExecChanges) -> Result<Process> {
 }
 
 fn detached(request: &ExecRequest, container: &Container<'_>, plan: &Plan) -> Result<u8> {
-    let mask = SigSet::thread_get_mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
+    let mask = signal::mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
     let console = match &request.console_socket {
         Some(path) => Some(connect_to("console socket", path)?),
         None => None,
@@ -402,15 +403,23 @@ fn lead(
     if let Some(foreground) = foreground {
         // The terminal comes before the program; when it does not come, there is an error to read.
         let attached = foreground.attach();
-        let failing = |index: usize| failing(&plan.steps, &plan.program, index);
-        process.wait(&failing, &String::new)?;
+        executed(plan, process)?;
         return attached;
     }
+    executed(plan, process)
+}
+
+/// Whether its program runs now: the end of the channel says so only of a process that had come so far.
+fn executed(plan: &Plan, process: &Init) -> Result<()> {
     let failing = |index: usize| failing(&plan.steps, &plan.program, index);
-    match process.wait(&failing, &String::new)? {
-        Arrived::Executed => Ok(()),
-        Arrived::Mounts | Arrived::Ready => Err(Error::Protocol("the process spoke out of turn".into())),
+    for expected in [Arrived::Ready, Arrived::Executed] {
+        match process.wait(&failing, &String::new)? {
+            arrived if arrived == expected => {}
+            Arrived::Executed => return Err(process.end()),
+            _ => return Err(Error::Protocol("the process spoke out of turn".into())),
+        }
     }
+    Ok(())
 }
 
 /// The joiner of an exec makes no namespaces, so it asks for nothing.

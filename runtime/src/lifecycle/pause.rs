@@ -18,11 +18,13 @@ pub fn pause(runtime: &Runtime, id: &ContainerId) -> Result<()> {
     let frozen = record.cgroup.freeze();
     // Whoever kills sends the signal and thaws what he finds frozen; we freeze and thaw what we find
     // killed. In whichever order the two meet, one of them sees the other.
-    if record.init.map_or(Ok(true), is_dying)? {
-        record.cgroup.thaw()?;
-        return not_running();
+    match record.init.map_or(Ok(true), is_dying) {
+        Ok(false) => frozen,
+        dying => {
+            record.cgroup.thaw()?;
+            dying.and_then(|_| not_running())
+        }
     }
-    frozen
 }
 
 pub fn resume(runtime: &Runtime, id: &ContainerId) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `--pid-file`: read by engines the moment it is there, so it appears whole or not at all.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -13,13 +13,16 @@ pub(super) fn write(path: &Path, pid: i32) -> Result<()> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(path.file_name().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?);
     let temporary = path.with_file_name(hidden);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .custom_flags(libc::O_SYNC)
-        .open(&temporary)
-        .map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o666).custom_flags(libc::O_SYNC);
+    let opened = match options.open(&temporary) {
+        // Of a writer that was killed.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&temporary).and_then(|()| options.open(&temporary))
+        }
+        other => other,
+    };
+    let mut file = opened.map_err(failed)?;
     let written = file.write_all(pid.to_string().as_bytes()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to tell.

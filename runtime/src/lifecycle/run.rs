@@ -3,7 +3,6 @@
 
 use std::os::fd::AsFd;
 
-use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::birth::{Born, Conception, How, bear, check_terminal, conceive};
@@ -13,6 +12,7 @@ use super::{RunRequest, Runtime, delete, pid_file};
 use crate::error::{Error, Result};
 use crate::process::foreground::Foreground;
 use crate::process::notify_socket::NotifySocket;
+use crate::sys::signal;
 
 /// The exit code: the container's, or 0 when detached.
 pub fn run(runtime: &Runtime, request: &RunRequest) -> Result<u8> {
@@ -27,7 +27,7 @@ pub fn run(runtime: &Runtime, request: &RunRequest) -> Result<u8> {
 }
 
 fn detached(runtime: &Runtime, request: &RunRequest, conception: Conception) -> Result<u8> {
-    let mask = SigSet::thread_get_mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
+    let mask = signal::mask().map_err(|e| Error::sys("sigprocmask", "", e))?;
     let how = How { console: None, mask, start_follows: true };
     let born = bear(runtime, &request.create, conception, how).map_err(unable_to_start)?;
     let begun = begin(runtime, request, born, None).and_then(|(born, notify)| {

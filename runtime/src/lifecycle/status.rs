@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -25,11 +26,17 @@ pub fn status(dir: &Dir, record: &Record) -> Result<Status> {
     if record.cgroup.is_frozen()? {
         return Ok(Status::Paused);
     }
-    // `start` removes the fifo once init has gone past it.
-    match fs::symlink_metadata(dir.fifo_path()) {
+    let waiting = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(dir.fifo_path());
+    match waiting {
         Ok(_) => Ok(Status::Created),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Status::Running),
-        Err(e) => Err(Error::io("stat", &dir.fifo_path(), &e)),
+        // `start` removes the fifo once init has gone past it; if it was killed just then, nobody has the other end.
+        Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENXIO) => {
+            Ok(Status::Running)
+        }
+        Err(e) => Err(Error::io("open", &dir.fifo_path(), &e)),
     }
 }
 

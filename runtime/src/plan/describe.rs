@@ -151,6 +151,7 @@ impl Display for Step {
             Step::Sync(Sync::Mounts) => {
                 f.write_str("tell the runtime that the mounts are there; wait for its hooks")
             }
+            Step::Sync(Sync::Executing) => f.write_str("tell the runtime that only the program is left"),
             Step::Sync(Sync::Ready) => f.write_str("tell the runtime that all is ready"),
             Step::Undumpable => f.write_str("forbid others to look into this process"),
             Step::SetupIds { uid, gid } => write!(f, "become {uid}:{gid} of the user namespace"),

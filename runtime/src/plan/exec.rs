@@ -62,6 +62,7 @@ pub fn steps(input: &Input<'_>) -> Vec<Step> {
     // Before the rights that an own instance of proc may need are gone, and before the filter.
     steps.extend(input.labels.iter().cloned().map(Step::Label));
     privileges(input.process, input.filter, input.privilege, input.program, &mut steps);
+    steps.push(Step::Sync(Sync::Executing));
     steps.push(Step::Exec);
     steps
 }

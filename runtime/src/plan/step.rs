@@ -118,6 +118,9 @@ pub enum Sync {
     Mounts,
     /// Everything that can fail has not; the parent goes.
     Ready,
+    /// Only the program is left (exec); the parent stays until it runs. Without this the end of a process that was
+    /// killed on its way would look as an `execve` does.
+    Executing,
 }
 
 /// Hooks that run in the container's namespaces.

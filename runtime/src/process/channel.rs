@@ -24,6 +24,10 @@ impl ParentEnd {
         send(self.0.as_fd(), &message.encode())
     }
 
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// `None` when the other side is gone.
     pub fn receive(&self) -> Result<Option<FromInit>, Errno> {
         let Some(bytes) = receive(self.0.as_fd())? else { return Ok(None) };
@@ -60,9 +64,10 @@ fn receive(fd: BorrowedFd<'_>) -> Result<Option<[u8; SIZE]>, Errno> {
     let mut bytes = [0; SIZE];
     loop {
         match read(fd, &mut bytes) {
-            Err(Errno::EINTR) => {}
-            // Died without reading all that was sent to it.
-            Ok(0) | Err(Errno::ECONNRESET) => return Ok(None),
+            // The other side died without reading all that was sent to it. That is said once, and before what
+            // it had to say itself, which is still to be read (sock_error() in the kernel's unix_stream_recv).
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            Ok(0) => return Ok(None),
             Ok(SIZE) => return Ok(Some(bytes)),
             Ok(_) => return Err(Errno::EBADMSG),
             Err(errno) => return Err(errno),

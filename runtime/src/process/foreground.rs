@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{get_child_subreaper, set_child_subreaper};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -58,7 +58,7 @@ impl Foreground {
         let taken = taken_signals();
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&taken, flags).map_err(failed("make a signal descriptor"))?;
-        let original_mask = taken.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(failed("block signals"))?;
+        let original_mask = signal::block(&taken).map_err(failed("block signals"))?;
         // From here on the drop puts things back.
         let mut this = Self { signals, original_mask, was_subreaper: None, console, attached: None };
         if subreaper {
@@ -164,7 +164,7 @@ impl Drop for Foreground {
         if let Some(before) = self.was_subreaper {
             set_child_subreaper(before).ok();
         }
-        self.original_mask.thread_set_mask().ok();
+        signal::set_mask(&self.original_mask).ok();
     }
 }
 

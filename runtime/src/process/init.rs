@@ -163,6 +163,7 @@ impl Child<'_> {
                 channel.send(FromInit::Ready)?;
                 self.ready = true;
             }
+            Sync::Executing => channel.send(FromInit::Ready)?,
         }
         Ok(())
     }
@@ -259,7 +260,7 @@ pub(super) fn close_others(birth: &mut Birth<'_>, preserved: u32) -> Result<(), 
 /// Rust ignores SIGPIPE and the runtime blocks signals; both would outlive the exec.
 fn restore_signals(mask: &SigSet) -> Result<(), Errno> {
     signal::default_sigpipe()?;
-    mask.thread_set_mask()
+    signal::set_mask(mask)
 }
 
 fn setup_ids(uid: u32, gid: u32) -> Result<(), Errno> {

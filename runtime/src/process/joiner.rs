@@ -30,19 +30,23 @@ pub enum JoinerStep {
     },
 }
 
+/// What it does before its first step, by numbers that no step has.
+pub const CLOSING: u16 = 0x7fff;
+pub const HIDING: u16 = 0x7ffe;
+
 pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
     crate::sys::alloc_guard::forbid();
     // What init begins with, before there is one at which a container could look (CVE-2016-9962): it
     // cannot be looked into, and nothing of the host's is open but what it will need, nor our copy of the
     // runtime's end of the channel. A clone inherits both.
     for step in birth.steps {
-        let done = match step {
-            Step::Undumpable => prctl::set_undumpable(),
-            Step::CloseFds { preserved } => close_others(&mut birth, *preserved),
+        let (done, number) = match step {
+            Step::Undumpable => (prctl::set_undumpable(), HIDING),
+            Step::CloseFds { preserved } => (close_others(&mut birth, *preserved), CLOSING),
             _ => break,
         };
-        if done.is_err() {
-            exit_now(1);
+        if let Err(errno) = done {
+            fail(&birth, number, errno.into());
         }
     }
     for (index, step) in steps.iter().enumerate() {
@@ -56,13 +60,16 @@ pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
             other => walk(other, &mut birth),
         };
         if let Err(failure) = done {
-            let step = JOINER | u16::try_from(index).unwrap_or(0);
-            // When nobody hears it there is nothing left to do but to go.
-            let _sent = birth.channel.send(FromInit::Failed { step, failure });
-            exit_now(1);
+            fail(&birth, u16::try_from(index).unwrap_or(0), failure);
         }
     }
     exit_now(0)
+}
+
+fn fail(birth: &Birth<'_>, step: u16, failure: StepFailure) -> ! {
+    // When nobody hears it there is nothing left to do but to go.
+    let _sent = birth.channel.send(FromInit::Failed { step: JOINER | step, failure });
+    exit_now(1)
 }
 
 fn walk(step: &JoinerStep, birth: &mut Birth<'_>) -> Result<(), StepFailure> {

@@ -1,5 +1,6 @@
 //! The runtime's side: clones, answers what is asked, waits, and reaps what failed.
 
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::channel::{self, ParentEnd};
 use super::init::{self, Birth};
-use super::joiner::{self, JoinerStep};
+use super::joiner::{self, CLOSING, HIDING, JoinerStep};
 use super::protocol::{FromInit, JOINER, ToInit};
 use crate::error::{Error, Result, StepFailure, StepKind};
 use crate::plan::Program;
@@ -80,6 +81,8 @@ pub struct Init {
     channel: ParentEnd,
     steps: usize,
     ours: bool,
+    /// What it said before the joiner had named it.
+    early: Cell<Option<FromInit>>,
 }
 
 /// What a joiner may ask for, done by the runtime for the joiner's pid.
@@ -124,7 +127,9 @@ fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<I
     if spawn.joiner.is_empty() {
         return match clone3(spawn.flags | of_whom, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
             Clone::Child => init::run(birth),
-            Clone::Parent { pid, pidfd } => Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours }),
+            Clone::Parent { pid, pidfd } => {
+                Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours, early: Cell::new(None) })
+            }
         };
     }
     // Init is the joiner's sibling: as the joiner is ours or our parent's, so is init.
@@ -140,10 +145,10 @@ fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<I
                 // Our parent reaps it; it must be out of the container's way before we go on.
                 ended(pidfd.as_fd())
             };
-            let pid = born?;
+            let (pid, early) = born?;
             reaped.map_err(|e| Error::sys("wait for", "the joiner", e))?;
             let pidfd = pidfd_open(pid).map_err(|e| Error::sys("pidfd_open", pid, e))?;
-            Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours })
+            Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours, early: Cell::new(early) })
         }
     }
 }
@@ -164,11 +169,12 @@ fn with_joiner(
     channel: &ParentEnd,
     spawn: &Spawn<'_>,
     answers: &dyn Answers,
-) -> Result<i32> {
+) -> Result<(i32, Option<FromInit>)> {
     let done = || channel.send(ToInit::Done).map_err(|e| Error::sys("answer", "the joiner", e));
-    let answer = || -> Result<i32> {
+    let answer = || {
+        let mut early = None;
         loop {
-            match channel.receive().map_err(|e| Error::sys("read from", "the joiner", e))? {
+            match hear(channel, pidfd).map_err(|e| Error::sys("read from", "the joiner", e))? {
                 Some(FromInit::NeedMaps) => {
                     answers.write_maps(joiner)?;
                     done()?;
@@ -177,12 +183,16 @@ fn with_joiner(
                     answers.write_offsets(joiner)?;
                     done()?;
                 }
-                Some(FromInit::Born { pid }) => return Ok(pid),
-                Some(FromInit::Failed { step, failure }) => return Err(joiner_failure(spawn, step, failure)),
+                Some(FromInit::Born { pid }) => return Ok((pid, early)),
+                Some(FromInit::Failed { step, failure }) if step & JOINER != 0 => {
+                    return Err(joiner_failure(spawn, step, failure));
+                }
+                // Init was faster than the one that is to name it.
+                Some(failed @ FromInit::Failed { .. }) => early = Some(failed),
                 Some(FromInit::Entered | FromInit::Mounts | FromInit::Ready) => {
                     return Err(Error::Protocol("the joiner spoke out of turn".into()));
                 }
-                None => return Err(Error::Protocol("the joiner ended without a word".into())),
+                None => return Err(Error::Protocol(format!("the joiner {} without a word", end_of(joiner)))),
             }
         }
     };
@@ -194,6 +204,30 @@ fn with_joiner(
     born
 }
 
+/// Its words, or `None` when it has ended. Not only by the end of the channel: init, which it may have borne already,
+/// has the same one.
+fn hear(channel: &ParentEnd, joiner: BorrowedFd<'_>) -> std::result::Result<Option<FromInit>, Errno> {
+    loop {
+        let mut fds =
+            [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(joiner, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) if fds[0].any() == Some(true) => return channel.receive(),
+            Ok(_) => return Ok(None),
+        }
+    }
+}
+
+/// How a process ended, or is about to; it stays to be reaped. Of another's child only that.
+fn end_of(pid: i32) -> String {
+    match waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was ended by {signal}"),
+        Ok(WaitStatus::Exited(_, status)) => format!("ended with status {status}"),
+        _ => "ended".into(),
+    }
+}
+
 fn joiner_failure(spawn: &Spawn<'_>, step: u16, failure: StepFailure) -> Error {
     let index = usize::from(step & !JOINER);
     let what = match spawn.joiner.get(index) {
@@ -203,6 +237,8 @@ fn joiner_failure(spawn: &Spawn<'_>, step: u16, failure: StepFailure) -> Error {
         Some(JoinerStep::JoinAll { .. }) => "join the namespaces of the container".into(),
         Some(JoinerStep::UnshareUser) => "make a user namespace".into(),
         Some(JoinerStep::UnshareTime) => "make a time namespace".into(),
+        None if index == usize::from(CLOSING) => "close_range".into(),
+        None if index == usize::from(HIDING) => "prctl PR_SET_DUMPABLE".into(),
         _ => "clone3".into(),
     };
     Error::Sys { operation: what, object: String::new(), errno: failure.errno }
@@ -257,7 +293,8 @@ impl Init {
     }
 
     fn receive(&self) -> Result<Option<FromInit>> {
-        let received = self.channel.receive();
+        let early = self.early.take();
+        let received = if early.is_some() { Ok(early) } else { self.channel.receive() };
         received.map_err(|e| Error::sys("read from", "the container's first process", e))
     }
 
@@ -284,12 +321,7 @@ impl Init {
 
     /// For the one that must not have come to its end yet.
     pub fn end(&self) -> Error {
-        let how = match waitid(Id::Pid(Pid::from_raw(self.pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
-        {
-            Ok(WaitStatus::Signaled(_, signal, _)) => format!("was ended by {signal}"),
-            Ok(WaitStatus::Exited(_, status)) => format!("ended with status {status}"),
-            _ => "ended".into(),
-        };
+        let how = end_of(self.pid);
         Error::Protocol(format!("the container's first process {how} before it was ready"))
     }
 

@@ -5,9 +5,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-
 use crate::config::id::ContainerId;
 use crate::error::{Error, Lifecycle, Result};
 use crate::state::record::{self, Record};
@@ -26,7 +23,7 @@ pub struct Dir {
 /// go; never wait for a container, a hook or another lock under it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl Dir {
@@ -65,30 +62,28 @@ impl Dir {
     /// Waits until no other command changes this container. [`Lifecycle::DoesNotExist`] when it was
     /// deleted meanwhile, even if another one of its name was made.
     pub fn lock(&self) -> Result<Lock> {
-        self.lock_as(FlockArg::LockExclusive)
+        self.lock_as(File::lock)
     }
 
     /// Together with other readers.
     pub fn lock_shared(&self) -> Result<Lock> {
-        self.lock_as(FlockArg::LockShared)
+        self.lock_as(File::lock_shared)
     }
 
-    fn lock_as(&self, how: FlockArg) -> Result<Lock> {
-        let mut file = match File::open(&self.path) {
+    fn lock_as(&self, how: fn(&File) -> std::io::Result<()>) -> Result<Lock> {
+        let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Err(self.error(Lifecycle::DoesNotExist)),
             Err(e) => return Err(Error::io("open", &self.path, &e)),
         };
-        let lock = loop {
-            match Flock::lock(file, how) {
-                Ok(lock) => break lock,
-                Err((again, Errno::EINTR)) => file = again,
-                Err((_, errno)) => return Err(Error::sys("flock", self.path.display(), errno)),
+        while let Err(error) = how(&file) {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(Error::io("flock", &self.path, &error));
             }
-        };
+        }
         // A folder that was removed while we waited has no link any more; the lock is of no use then.
-        let links = lock.metadata().map_err(|e| Error::io("stat", &self.path, &e))?.nlink();
-        if links == 0 { Err(self.error(Lifecycle::DoesNotExist)) } else { Ok(Lock { _file: lock }) }
+        let links = file.metadata().map_err(|e| Error::io("stat", &self.path, &e))?.nlink();
+        if links == 0 { Err(self.error(Lifecycle::DoesNotExist)) } else { Ok(Lock { _file: file }) }
     }
 
     /// A folder without a record is left by a `create` that was killed between the two, or belongs to
@@ -152,12 +147,17 @@ pub fn list(root: &Path) -> Result<Vec<ContainerId>> {
 /// its fifo. Below a user's own `$XDG_RUNTIME_DIR` nobody else passes anyway.
 fn make_root(root: &Path) -> Result<()> {
     let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
-    DirBuilder::new().recursive(true).mode(mode).create(root).map_err(|e| Error::io("mkdir", root, &e))
+    match DirBuilder::new().recursive(true).mode(mode).create(root) {
+        // Something is there; that it is no folder shows in the name of what could not be made in it.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|e| Error::io("mkdir", root, &e)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::errno::Errno;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc;
     use std::time::Duration;

@@ -169,7 +169,7 @@ fn prepare(program: &Program<'_>) -> Result<(), Errno> {
     if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(Errno::last());
     }
-    nix::sys::signal::SigSet::empty().thread_set_mask()
+    super::signal::set_mask(&nix::sys::signal::SigSet::empty())
 }
 
 /// A close-on-exec copy with a number of 3 or more.

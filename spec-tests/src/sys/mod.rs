@@ -3,6 +3,10 @@
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+#[cfg(target_arch = "x86_64")]
+use std::os::unix::process::CommandExt;
+#[cfg(target_arch = "x86_64")]
+use std::process::Command;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
@@ -25,4 +29,13 @@ pub(crate) fn receive(stream: &UnixStream) -> nix::Result<(Vec<u8>, Vec<OwnedFd>
     let length = message.bytes;
     bytes.truncate(length);
     Ok((bytes, fds))
+}
+
+/// A command that the thread which spawns it will trace: it stops after its execve(2) (ptrace(2), `PTRACE_TRACEME`).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn traced(command: &mut Command) -> &mut Command {
+    let trace = || nix::sys::ptrace::traceme().map_err(std::io::Error::from);
+    // SAFETY: what runs between fork and exec is one system call, which is safe there (signal-safety(7)): it
+    // allocates nothing, takes no lock, and touches no memory but errno; nor does the error, which is a number.
+    unsafe { command.pre_exec(trace) }
 }
