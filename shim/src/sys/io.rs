@@ -60,7 +60,9 @@ pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd, Errn
 /// dropped. `None`: the message has none, or the other end is closed. `EAGAIN`: there is no message.
 pub fn received_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
     let mut data = [0; 4096];
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+    // As many as a message can have (SCM_MAX_FD): of one that is cut off nix gives none, and those that came along
+    // would stay open.
+    let mut space = nix::cmsg_space!([RawFd; 253]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let mut slices = [IoSliceMut::new(&mut data)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
@@ -82,4 +84,34 @@ pub fn terminal_size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Errno> {
     // SAFETY: TIOCGWINSZ writes a winsize, which `size` is and which outlives the call.
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
     Ok((size.ws_col, size.ws_row))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn of_many_descriptors_the_first_is_taken_and_none_is_left_open() {
+        for count in [1, 2, 3, 253] {
+            let (ours, theirs) =
+                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                    .expect("a pair");
+            let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+            tare::sys::scm::send_with_fds(theirs.as_fd(), b"x", &vec![writer.as_fd(); count]).expect("sent");
+            drop(writer);
+            let first = received_fd(ours.as_fd()).expect("received").expect("a descriptor");
+            nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+                .expect("set");
+            let mut reader = std::fs::File::from(reader);
+            let while_it_is_open = reader.read(&mut [0]).expect_err("a writer is there").kind();
+            assert_eq!(while_it_is_open, std::io::ErrorKind::WouldBlock);
+            drop(first);
+            assert_eq!(reader.read(&mut [0]).expect("the end"), 0, "of {count}");
+        }
+    }
 }
