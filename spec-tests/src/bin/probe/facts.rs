@@ -100,6 +100,7 @@ pub(crate) fn all() -> Value {
         "fds": fds,
         "tty": tty(),
         "keyring": sys::session_keyring().ok(),
+        "keyring_label": sys::session_keyring_label().ok(),
         "apparmor": text("/proc/self/attr/current"),
         "interfaces": interfaces(),
     });

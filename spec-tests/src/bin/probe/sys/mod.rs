@@ -107,17 +107,21 @@ pub(crate) fn scheduler() -> Value {
 /// The description of the session keyring, as `type;uid;gid;perm;name`; keyctl(2).
 pub(crate) fn session_keyring() -> Result<String, Errno> {
     const KEYCTL_DESCRIBE: c_long = 6;
+    of_session_keyring(KEYCTL_DESCRIBE)
+}
+
+/// What a security module calls it.
+pub(crate) fn session_keyring_label() -> Result<String, Errno> {
+    const KEYCTL_GET_SECURITY: c_long = 17;
+    of_session_keyring(KEYCTL_GET_SECURITY)
+}
+
+fn of_session_keyring(question: c_long) -> Result<String, Errno> {
     const KEY_SPEC_SESSION_KEYRING: c_long = -3;
     let mut text = [0u8; 256];
     // SAFETY: the buffer has the length that is announced.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            KEYCTL_DESCRIBE,
-            KEY_SPEC_SESSION_KEYRING,
-            text.as_mut_ptr(),
-            text.len(),
-        )
+        libc::syscall(libc::SYS_keyctl, question, KEY_SPEC_SESSION_KEYRING, text.as_mut_ptr(), text.len())
     };
     Errno::result(result)?;
     let text = CStr::from_bytes_until_nul(&text).map_err(|_| Errno::EOVERFLOW)?;
