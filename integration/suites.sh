@@ -8,7 +8,7 @@
 # RUNTIME, SHIM       another runtime or shim for `integration`, `containerd`; the default is our release build
 # CONTAINERD, ENGINES another containerd, or the root of another Debian with engines (integration/engines.sh)
 # CI=true             a skip fails, unless EXPECTED_SKIPS, a list with commas, names it; in a virtual
-#                     machine EXPECTED_SKIPS_UML or EXPECTED_SKIPS_QEMU does
+#                     machine EXPECTED_SKIPS_UML, EXPECTED_SKIPS_QEMU or EXPECTED_SKIPS_SELINUX does
 set -uo pipefail
 # Started in the background, or by nohup, some signals are ignored, and every container would inherit that.
 [ "${DEFAULT_SIGNALS:-}" = yes ] || DEFAULT_SIGNALS=yes exec env --default-signal "$0" "$@"
@@ -180,14 +180,15 @@ stage() {
 # in_vm RUNTIME uml|qemu OPTIONS... -- BINARY...: the binaries as patterns below the stage. What `need`
 # finds missing there must be expected of that machine.
 in_vm() {
-  local runtime=$1 vm=$2 options=() expected skips=$SKIPS status=0
+  local runtime=$1 vm=$2 machine=$2 options=() expected skips=$SKIPS status=0
   shift 2
   while [ "$1" != -- ]; do
+    [ "$1" != --selinux ] || machine=selinux
     options+=("$1")
     shift
   done
   shift
-  expected=EXPECTED_SKIPS_${vm^^}
+  expected=EXPECTED_SKIPS_${machine^^}
   # Where an ordinary user can write to it.
   : > "$stage/skips"
   chmod 666 "$stage/skips"
