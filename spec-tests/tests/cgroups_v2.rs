@@ -190,7 +190,7 @@ fn check_before_update_refuses_a_limit_below_the_usage() {
     let file = container.dir().join("resources.json");
     let document = json!({ "memory": { "limit": 8_388_608, "checkBeforeUpdate": true } });
     fs::write(&file, document.to_string()).unwrap();
-    differs([runc_before("1.2", "knows no checkBeforeUpdate"), crun("does not check")], || {
+    differs([runc_before("1.2", "knows no checkBeforeUpdate"), crun_before("1.7", "does not check")], || {
         container.call(["update", "--resources", file.to_str().unwrap(), container.id()]).refused();
         assert_eq!(container.status(), "running");
     });
