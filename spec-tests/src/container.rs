@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::bundle::Bundle;
 use crate::call::{Output, Running, call, eventually};
 use crate::runtime::Flavor;
-use crate::{need, runtime};
+use crate::{need, rootless, runtime};
 
 /// Dropping it deletes the container by force and checks that nothing stays.
 #[derive(Debug)]
@@ -73,7 +73,10 @@ impl Container {
 
     /// The runtime without any global option, called from the temporary directory.
     pub fn bare(&self) -> Command {
-        let mut command = Command::new(&runtime::under_test().path);
+        let mut command = match self.bundle.user {
+            Some(_) if !rootless::reachable() => Command::new(self.copied_runtime()),
+            _ => Command::new(&runtime::under_test().path),
+        };
         command.current_dir(self.dir());
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
             command.env_remove(name);
@@ -82,6 +85,16 @@ impl Container {
             command.uid(uid).gid(gid).env("XDG_RUNTIME_DIR", self.dir()).env("HOME", self.dir());
         }
         command
+    }
+
+    /// A copy of the runtime beside the bundle, for a user who cannot reach the original.
+    fn copied_runtime(&self) -> PathBuf {
+        let copy = self.dir().join("runtime");
+        if !copy.exists() {
+            // With its mode.
+            fs::copy(rootless::runtime_file(), &copy).expect("copy the runtime");
+        }
+        copy
     }
 
     /// Calls the runtime with these words after the global options.

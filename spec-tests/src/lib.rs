@@ -40,6 +40,7 @@ pub mod fuse;
 pub mod host_mount;
 pub mod namespaces;
 pub mod need;
+pub mod rootless;
 pub mod runtime;
 pub mod socket;
 pub mod spec;
@@ -51,6 +52,7 @@ pub mod trace;
 pub use bundle::Bundle;
 pub use call::Output;
 pub use container::{Container, systemctl};
+pub use rootless::rootless;
 pub use runtime::{
     Flavor, crun, crun_before, crun_since, differs, differs_at_times, runc, runc_before, tare_not_yet, youki,
 };

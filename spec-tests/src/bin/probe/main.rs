@@ -18,6 +18,7 @@
 //! | `hold MIB` | takes memory and keeps it, then as `wait` |
 //! | `burn MILLISECONDS` | uses a processor |
 //! | `spy FILE` | looks into each new process until FILE is there (see `spy.rs`), one JSON object |
+//! | `exchange A B` | says `racing`, and exchanges the two names without end |
 //! | `exit N` | |
 //!
 //! No verb lasts longer than a minute, so nothing stays of a failed test.
@@ -32,6 +33,7 @@ use std::io::{Read, Write};
 use std::process::exit;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 /// Called by `sys::main` with the words after the program's name.
@@ -79,6 +81,7 @@ fn verb(command: &[String]) -> Result<(), String> {
             say("ready")?;
             say(&spy::spy(stop)?.to_string())
         }
+        ["exchange", a, b] => exchange(a, b),
         ["exit", code] => exit(number(code)?),
         _ => Err("no such verb".to_owned()),
     }
@@ -142,6 +145,16 @@ fn bomb() -> Result<(), String> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).map_err(|e| e.to_string())?;
     say("armed")?;
     sys::fork_without_end(Duration::from_secs(60));
+    Ok(())
+}
+
+/// Whoever looks one of the names up finds now this file, now that one (`RENAME_EXCHANGE`, renameat2(2)).
+fn exchange(a: &str, b: &str) -> Result<(), String> {
+    say("racing")?;
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE).map_err(|e| e.to_string())?;
+    }
     Ok(())
 }
 
