@@ -302,6 +302,7 @@ impl Display for Target {
         }
         match self.rule {
             Rule::Ordinary => f.write_str(" (through no symbolic link)"),
+            Rule::ProcAlone => f.write_str(" (proc alone)"),
             Rule::Usual | Rule::KnownProcFile => Ok(()),
         }
     }

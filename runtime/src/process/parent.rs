@@ -401,7 +401,9 @@ fn detail(kind: StepKind) -> &'static str {
         StepKind::NotOrdinaryDirectory => {
             "must be mounted on an ordinary directory, reached through no symbolic link"
         }
-        StepKind::OverProc => "is inside /proc, where it could change what the process may do",
+        StepKind::OverProc => {
+            "is in the place of /proc or inside it, where it could change what the process may do"
+        }
         StepKind::CwdOutside => {
             "the current working directory is outside of the container's mount namespace root"
         }

@@ -141,6 +141,9 @@ fn attach(source: &Source, target: &Target, slots: &Slots) -> Result<(), StepFai
             opened.as_fd()
         }
     };
+    if target.rule == Rule::ProcAlone && fstatfs(tree)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(StepFailure::new(StepKind::OverProc, Errno::EPERM));
+    }
     let make = if is_kind(&fstat(tree)?, SFlag::S_IFDIR) { Make::Directory } else { Make::File };
     let at = open_target(slots.get(slots::ROOT)?, target, make)?;
     Ok(move_mount(tree, At::Fd(at.as_fd()))?)

@@ -69,6 +69,8 @@ pub enum Rule {
     /// One of the few files of proc that lxcfs and its like may cover, and nothing that decides
     /// what the process may do (CVE-2019-16884).
     KnownProcFile,
+    /// `/proc` itself, where a bind mount may bring another proc and nothing else (CVE-2019-16884).
+    ProcAlone,
     /// A folder that is reached through no symbolic link: for proc and sysfs (CVE-2019-19921).
     Ordinary,
 }

@@ -187,6 +187,9 @@ fn add(input: &Input<'_>, mount: &Mount, words: &Words, out: &mut Mounts) -> Res
         return bind(input, mount, words, recursive, out);
     }
     match mount.kind.as_deref() {
+        Some(kind) if kind != c"proc" && is_proc(&mount.destination) => {
+            Err(("/type", "must be proc: nothing else is mounted on /proc".into()))
+        }
         Some(kind) if kind == c"cgroup" || kind == c"cgroup2" => cgroup(input, mount, words, out),
         Some(kind) => {
             let new = new_mount(input, mount, words, kind, out)?;
@@ -543,8 +546,25 @@ fn below(mount: &Mount, name: &str) -> Result<CString, Wrong> {
 }
 
 fn target(mount: &Mount, words: &Words) -> Target {
-    let rule = if is_known_proc_file(&mount.destination) { Rule::KnownProcFile } else { Rule::Usual };
+    let rule = match mount.destination.as_c_str() {
+        path if is_proc(path) => Rule::ProcAlone,
+        path if is_known_proc_file(path) => Rule::KnownProcFile,
+        _ => Rule::Usual,
+    };
     Target { path: mount.destination.clone(), rule, nofollow: words.destination_nofollow }
+}
+
+/// `/proc`, however it is written; links are the kernel's business.
+fn is_proc(path: &CStr) -> bool {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.to_bytes().split(|b| *b == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names == [b"proc"]
 }
 
 /// What may be covered in `/proc`: lxcfs does, and nothing in them decides what a process may do.

@@ -354,6 +354,21 @@ fn only_harmless_files_of_proc_may_be_covered() {
 }
 
 #[test]
+fn on_proc_itself_is_proc_or_a_bind_mount_of_one() {
+    let bound = json!({ "destination": "/proc", "type": "bind", "source": "/proc" });
+    let found = mounts(json!([bound]), own_mounts(), true);
+    let MountStep::Attach { target, .. } = &found.steps[0] else { panic!("{:?}", found.steps) };
+    assert_eq!(target.rule, super::Rule::ProcAlone);
+    for (destination, kind) in
+        [("/proc", "tmpfs"), ("//proc/.", "overlay"), ("proc/", "cgroup"), ("/a/../proc", "tmpfs")]
+    {
+        let mount = json!({ "destination": destination, "type": kind, "source": "x" });
+        let found = problems(mount, own_mounts(), true);
+        assert_eq!(found, ["/mounts/0/type must be proc: nothing else is mounted on /proc"]);
+    }
+}
+
+#[test]
 fn the_proc_that_later_steps_write_through_is_the_one_at_its_place() {
     for (destination, kept) in [("/proc", Some(slots::PROC)), ("/other", None)] {
         let mount = json!({ "destination": destination, "type": "proc" });
