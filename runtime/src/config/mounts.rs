@@ -56,6 +56,10 @@ pub(super) fn id_mappings(parent: &Node, key: &str) -> Vec<IdMapping> {
     let mut seen: Vec<IdMapping> = Vec::new();
     let mut too_many = false;
     parent.each_object(key, |node| {
+        // It is refused already; each more would be compared with all before it.
+        if seen.len() > MAPPINGS_MAX {
+            return None;
+        }
         let container_id = node.required_integer("containerID");
         let host_id = node.required_integer("hostID");
         let size = node.required_integer("size");
