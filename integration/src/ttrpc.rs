@@ -57,11 +57,9 @@ impl Client {
     /// When the connection breaks, or an answer does not come or is none.
     #[track_caller]
     pub fn call(&mut self, method: &str, request: &Message) -> Result<Fields, Refusal> {
-        // A client's streams have odd numbers, each higher than the last.
-        let stream = if self.last == 0 { 1 } else { self.last + 2 };
-        self.last = stream;
-        let call = Message::new().bytes(1, &self.service).bytes(2, method).bytes(3, request);
-        let answer = write(&mut self.stream, stream, REQUEST, &call).and_then(|()| read(&mut self.stream));
+        let sent = self.send(method, request);
+        let stream = self.last;
+        let answer = sent.and_then(|()| read(&mut self.stream));
         let (number, kind, answer) = answer.unwrap_or_else(|error| panic!("{method}: {error}"));
         assert_eq!((number, kind), (stream, RESPONSE), "{method}");
         let status = answer.message(1);
@@ -69,6 +67,17 @@ impl Client {
             0 => Ok(answer.message(2)),
             code => Err(Refusal { code, message: status.text(2) }),
         }
+    }
+
+    /// A call of which nobody reads the answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send(&mut self, method: &str, request: &Message) -> io::Result<()> {
+        // A client's streams have odd numbers, each higher than the last.
+        self.last = if self.last == 0 { 1 } else { self.last + 2 };
+        let call = Message::new().bytes(1, &self.service).bytes(2, method).bytes(3, request);
+        write(&mut self.stream, self.last, REQUEST, &call)
     }
 }
 
