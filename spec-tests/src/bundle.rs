@@ -1,7 +1,7 @@
 //! A bundle under construction.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -162,7 +162,7 @@ impl Bundle {
         for entry in walk(&self.rootfs_path()) {
             // The probe may be a link to the one build of it: its owner stays.
             if !entry.ends_with("probe") {
-                std::os::unix::fs::lchown(&entry, Some(host), Some(host)).expect("chown the rootfs");
+                lchown(&entry, Some(host), Some(host)).expect("chown the rootfs");
             }
         }
         self.namespace("user", None).linux(|l| {
@@ -188,7 +188,7 @@ impl Bundle {
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
         for entry in walk(self.dir.path()) {
             if !entry.ends_with("probe") {
-                chown(&entry, Some(uid), Some(gid)).expect("chown the bundle");
+                lchown(&entry, Some(uid), Some(gid)).expect("chown the bundle");
             }
         }
         self.user = Some((uid, gid));
