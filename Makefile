@@ -69,7 +69,7 @@ test-engines-new: ## containerd and Docker of a newer Debian (SUITE=trixie), in 
 	@$(suites) engines-new
 
 .PHONY: test-peers
-test-peers: ## the specification's tests on runc and crun, here and on v2: the tests must be true of them too
+test-peers: ## the specification's tests on runc and crun, here and on v2, and the attacks on youki: they must be true of them too
 	@$(has) peers
 	@$(suites) peers
 

@@ -97,6 +97,17 @@ need_peers() {
   need crun crun
 }
 
+# No distribution here has it. Without seccomp, so without a C library; what it is wanted for needs none.
+need_youki() {
+  local wanted=0.7.0
+  [ "$(.cache/bin/youki --version 2> /dev/null | awk 'NR == 1 { print $NF }')" = $wanted ] && return
+  echo "install: youki, once" >&2
+  CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug --force \
+    --version $wanted --no-default-features --features v1,v2,systemd \
+    --root .cache --target-dir .cache/youki youki || echo "install: youki cannot be built" >&2
+  rm -rf .cache/youki
+}
+
 case $purpose in
   build) need_rust ;;
   check) need_rust; need_check ;;
@@ -134,4 +145,7 @@ if [ ${#packages[@]} -gt 0 ]; then
   fi
 fi
 
-case $purpose in check | test) need_deny ;; esac
+case $purpose in
+  check | test) need_deny ;;
+  peers) need_youki ;;
+esac

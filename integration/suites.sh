@@ -201,7 +201,7 @@ in_vm() {
 }
 
 # What has to do with neither control groups nor systemd nor what UML lacks; emulated it takes minutes.
-elsewhere='bad_input|cli|hooks|masked_paths|mounts|musts|process_*|races|rlimits|rootfs|sealed|sysctl'
+elsewhere='attacks|bad_input|cli|hooks|masked_paths|mounts|musts|process_*|races|rlimits|rootfs|sealed|sysctl'
 
 # The kernel's part of our own tests, next to those of the specification. UML goes down when a process is killed in
 # the middle of clone(2) (flush_tlb_mm of an address space that is half made), so `leaks` is for the other kernel.
@@ -288,6 +288,12 @@ on_crun() {
   RUNTIME=$(command -v crun) "${view[@]}" cargo test -p spec-tests --no-fail-fast
 }
 
+# By `cargo install` (integration/install.sh); the known attacks alone.
+on_youki() {
+  command -v youki > /dev/null || { skip youki "it could not be built"; return; }
+  spec "$(command -v youki)" --test attacks
+}
+
 # Where Debian's containerd is there; crun wants one version of cgroups.
 bench_shim() {
   command -v containerd > /dev/null || return 0
@@ -355,6 +361,7 @@ case ${1:-} in
   peers)
     suite spec-runc spec "$(command -v runc)"
     suite spec-crun on_crun
+    suite attacks-youki on_youki
     if suite v2-stage stage; then
       for peer in runc crun; do
         suite v2-uml-$peer in_vm $peer uml --seconds 600 -- 'spec-tests/deps/!(cgroups_systemd)'
