@@ -692,6 +692,10 @@ fn seccomp() {
             "c /linux/seccomp/flags/0: \"LOG\" is not a flag of a filter; known are SECCOMP_FILTER_FLAG_TSYNC, \
              SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
         ),
+        (
+            seccomp(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "agent"})),
+            "c /linux/seccomp/listenerPath: \"agent\" is not an absolute path",
+        ),
         (rule(json!({"names": []})), "c /linux/seccomp/syscalls/0/names: has no name of a syscall"),
         (
             rule(json!({"names": [""]})),

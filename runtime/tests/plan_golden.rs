@@ -107,7 +107,7 @@ fn without_filter_sizes(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let size = line.strip_suffix(" instructions").and_then(|rest| rest.rsplit_once(' '));
-        match size.filter(|(rest, _)| rest.ends_with("load the seccomp filter of")) {
+        match size.filter(|(rest, _)| rest.ends_with("seccomp filter of")) {
             Some((rest, size)) => {
                 assert!(size.parse::<usize>().unwrap() > 0, "{line}");
                 out.push_str(&format!("{rest} N instructions\n"));

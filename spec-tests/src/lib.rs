@@ -32,6 +32,7 @@
 //! Nothing is shared between two bundles (directory, `--root`, id, cgroup), so tests run in parallel. Dropping a
 //! [`Container`] deletes it by force and fails the test if something of it is still there.
 
+pub mod agent;
 pub mod bundle;
 pub mod call;
 pub mod container;

@@ -1,10 +1,7 @@
-//! config-linux.md, seccomp: actions, comparisons, rules, architectures, the notify listener.
+//! config-linux.md, seccomp: actions, comparisons, rules, architectures. Notify is in `seccomp_notify.rs`.
 #![allow(clippy::unwrap_used)]
 
-use std::os::fd::AsRawFd;
-
-use spec_tests::socket::Listener;
-use spec_tests::{Bundle, Value, crun, differs, json, need, runc, runc_before, tare_not_yet};
+use spec_tests::{Bundle, Value, crun, differs, json, need, runc, runc_before};
 
 /// What the tests filter: a call without effect, whose first argument may be anything.
 const CALL: &str = "getpgid";
@@ -488,83 +485,4 @@ fn a_large_profile_is_loaded() {
     let seen = answers(filter("SCMP_ACT_ALLOW", json!(rules)), &[0, 10, 399, 400]);
     let errors: Vec<Value> = seen.iter().map(|l| l["errno"].clone()).collect();
     assert_eq!(errors, [json!(null), json!("ENETDOWN"), json!("ENETDOWN"), json!("ESRCH")]);
-}
-
-// Notify.
-
-const NOTIFY: &str = "the seccomp listener is not built yet";
-
-fn notifying(bundle: Bundle) -> (Bundle, Listener) {
-    let path = bundle.dir().join("agent");
-    let listener = Listener::bind(&path);
-    let bundle = bundle.linux(|l| {
-        l["seccomp"]["listenerPath"] = json!(path);
-        l["seccomp"]["listenerMetadata"] = json!("meta data");
-    });
-    (bundle, listener)
-}
-
-#[test]
-fn the_listener_is_sent_to_the_agent_with_the_state() {
-    need!(root);
-    differs([crun("sends the descriptor in another way without no_new_privs"), tare_not_yet(NOTIFY)], || {
-        for no_new_privs in [true, false] {
-            let (bundle, listener) = notifying(
-                filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_NOTIFY")]))
-                    .process(|p| p["noNewPrivileges"] = json!(no_new_privs)),
-            );
-            let container = bundle.probe(["wait"]).create();
-            let (message, fds) = listener.receive();
-            let state: Value = serde_json::from_slice(&message).unwrap();
-            assert_eq!(state["fds"], json!(["seccompFd"]));
-            assert_eq!(state["pid"], container.pid());
-            assert_eq!(state["metadata"], "meta data");
-            assert_eq!(state["state"]["id"], container.id());
-            assert_eq!(state["state"]["status"], "creating");
-            assert_eq!(state["state"]["bundle"], json!(container.bundle_path()));
-            assert_eq!(fds.len(), 1);
-            let target = std::fs::read_link(format!("/proc/self/fd/{}", fds[0].as_raw_fd())).unwrap();
-            assert_eq!(target.to_str().unwrap(), "anon_inode:seccomp notify");
-            container.start().silent();
-            container.wait_for_stdout("ready");
-        }
-    });
-}
-
-#[test]
-fn a_process_of_exec_has_a_listener_of_its_own() {
-    need!(root);
-    differs([tare_not_yet(NOTIFY)], || {
-        let (bundle, listener) = notifying(filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_NOTIFY")])));
-        let container = bundle.probe(["wait"]).start();
-        let first = listener.receive();
-        container.exec(["print", "done"]).ok();
-        let (message, fds) = listener.receive();
-        let state: Value = serde_json::from_slice(&message).unwrap();
-        assert_eq!(state["state"]["id"], container.id());
-        assert_ne!(state["pid"], container.pid());
-        assert_eq!(fds.len(), 1);
-        drop(first);
-    });
-}
-
-#[test]
-fn an_agent_that_is_not_there_is_an_error() {
-    need!(root);
-    filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_NOTIFY")]))
-        .linux(|l| l["seccomp"]["listenerPath"] = json!("/no/such/agent"))
-        .create_fails();
-}
-
-#[test]
-fn notify_needs_an_agent_and_cannot_hold_the_runtimes_own_calls() {
-    need!(root);
-    differs([crun("drops the action")], || {
-        filter("SCMP_ACT_ALLOW", json!([rule("SCMP_ACT_NOTIFY")])).create_fails();
-    });
-    let rules = json!([{ "names": ["write"], "action": "SCMP_ACT_NOTIFY" }]);
-    differs([crun("lets it hang")], || {
-        let (bundle, _listener) = notifying(filter("SCMP_ACT_ALLOW", rules));
-        bundle.create_fails();
-    });
 }

@@ -119,7 +119,13 @@ fn known(case: &Case<'_>) -> Option<String> {
             "a limit on processes is reached: RLIMIT_NPROC or pids.max"
         }
         ("connect", Errno::ENOENT | Errno::ECONNREFUSED) => {
-            "nobody listens on this socket: who receives the terminal must be there before the container"
+            "nobody listens on this socket: who is to receive from it must be there before the container"
+        }
+        ("load", Errno::EBUSY) if case.object.starts_with("the notifying seccomp filter") => {
+            "a filter around this runtime has a listener already, and the kernel allows one for a process"
+        }
+        ("pidfd_getfd", Errno::EPERM) => {
+            "to take the listener of a filter out of the container's process the runtime needs CAP_SYS_PTRACE"
         }
         ("connect", Errno::ENAMETOOLONG) => "the path of a socket has at most 107 bytes",
         ("setns", Errno::EINVAL) => {
@@ -304,6 +310,12 @@ mod tests {
             (step("pivot_root, and detach the old root", Errno::EINVAL), &root, "--no-pivot"),
             (Error::sys("make a user namespace", "", Errno::ENOSPC), &user, "max_user_namespaces"),
             (step("execve", Errno::ENOENT), &None, "interpreter"),
+            (
+                step("load the notifying seccomp filter of 9 instructions", Errno::EBUSY),
+                &root,
+                "listener already",
+            ),
+            (Error::sys("pidfd_getfd", "the seccomp listener", Errno::EPERM), &user, "CAP_SYS_PTRACE"),
             (step("execve /bin/x", Errno::EACCES), &None, "noexec"),
             (step("execve /bin/x", Errno::ENOEXEC), &None, "architecture"),
             (step("execve /bin", Errno::EISDIR), &None, "folder"),

@@ -34,6 +34,7 @@ use std::time::Instant;
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::config::OCI_VERSION;
 use crate::config::id::ContainerId;
 use crate::error::{Error, Result};
 use crate::host::Facts;
@@ -41,9 +42,6 @@ use crate::seal::seal;
 use globals::{Context, Globals};
 use report::{Log, print};
 use words::Options;
-
-/// The version of the specification that is implemented.
-const OCI_VERSION: &str = "1.3.0";
 
 /// One command: its options are the fields of the type.
 trait Verb: clap::Args {

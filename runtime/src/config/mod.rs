@@ -25,6 +25,9 @@ use std::path::PathBuf;
 
 pub use capability::capability_bit;
 
+/// The version of the specification that is implemented.
+pub const OCI_VERSION: &str = "1.3.0";
+
 /// <https://github.com/opencontainers/runtime-spec/blob/main/config.md>
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -380,8 +383,10 @@ pub struct Seccomp {
     pub default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_*` as written; all are names that the specification knows.
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_*` as written; all are names that the specification knows.
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_*` as written; all are names that the specification knows. An empty list
+    /// is not the same as none.
+    pub flags: Option<Vec<String>>,
+    /// Of the seccomp agent; absolute.
     pub listener_path: Option<PathBuf>,
     pub listener_metadata: Option<String>,
     pub syscalls: Vec<SyscallRule>,

@@ -79,9 +79,11 @@ pub(super) fn read(seccomp: &Node) -> Option<Seccomp> {
         default_action: default_action.unwrap_or(SeccompAction::Errno),
         default_errno_ret: errno(seccomp, "defaultErrnoRet", default_action),
         architectures: seccomp.each("architectures", word(ARCHITECTURES, "an architecture")),
-        flags: seccomp.each("flags", word(FLAGS, "a flag of a filter")),
+        flags: seccomp.get("flags").map(|_| seccomp.each("flags", word(FLAGS, "a flag of a filter"))),
+        // `exec` connects to it as well, from wherever it is called.
         listener_path: seccomp
-            .c_string("listenerPath")
+            .string("listenerPath")
+            .and_then(|_| seccomp.get("listenerPath")?.as_absolute_path())
             .and_then(|path| path.into_string().ok())
             .map(PathBuf::from),
         listener_metadata: seccomp.string("listenerMetadata").map(str::to_owned),

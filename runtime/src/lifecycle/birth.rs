@@ -27,6 +27,7 @@ use crate::host::{self, Facts, require_system_calls};
 use crate::namespace::Kind;
 use crate::plan::step::Step;
 use crate::plan::{self, Options, Plan};
+use crate::process::agent;
 use crate::process::joiner::JoinerStep;
 use crate::process::listen_fds;
 use crate::process::notify_socket;
@@ -482,7 +483,14 @@ fn grow(
         hooks::run_all("createRuntime", &plan.create_runtime, &state, &request.bundle)?;
     }
     init.hooks_done()?;
-    expect(init, init.wait(&describe, &output)?, Arrived::Ready)?;
+    let mut arrived = init.wait(&describe, &output)?;
+    if let Arrived::Listener(listener) = arrived {
+        let state = state_of(&request.id, config, &request.bundle, "creating");
+        let state = state.with_pid(init.pid.unsigned_abs());
+        agent::hand_over(init, listener, agent::of(&plan.steps)?, &state)?;
+        arrived = init.wait(&describe, &output)?;
+    }
+    expect(init, arrived, Arrived::Ready)?;
     if let Some(path) = &request.pidfd_socket {
         send_pidfd(path, init.pidfd.as_fd(), PidfdOf::Init)?;
     }
@@ -498,7 +506,7 @@ fn expect(init: &Init, arrived: Arrived, expected: Arrived) -> Result<()> {
     match arrived {
         _ if arrived == expected => Ok(()),
         Arrived::Executed => Err(init.end()),
-        Arrived::Mounts | Arrived::Ready => {
+        Arrived::Mounts | Arrived::Listener(_) | Arrived::Ready => {
             Err(Error::Protocol("the container's first process spoke out of turn".into()))
         }
     }

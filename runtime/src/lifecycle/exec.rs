@@ -18,6 +18,7 @@ use crate::cgroup::Entry;
 use crate::config::id::ContainerId;
 use crate::config::{Config, IdMapping, Namespace, Process, capability_bit};
 use crate::error::{Error, Lifecycle, Result};
+use crate::hooks::StateJson;
 use crate::host::{self, require_system_calls};
 use crate::limits::Limits;
 use crate::lsm;
@@ -25,6 +26,7 @@ use crate::namespace::idmap::first_id;
 use crate::namespace::{Kind, plan::of};
 use crate::plan::{self, Program, Step};
 use crate::privilege::{self, Privilege};
+use crate::process::agent;
 use crate::process::foreground::Foreground;
 use crate::process::joiner::JoinerStep;
 use crate::process::listen_fds;
@@ -63,7 +65,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
     process.capabilities = process.capabilities.map(|sets| plan::build::possible(sets, &mut warnings));
     warnings.into_iter().for_each(|warning| runtime.warn(warning));
     check_terminal(process.terminal, request.detach, request.console_socket.is_some())?;
-    let container = Container::look(init, &config, &record)?;
+    let container = Container::look(init, now, &config, &record)?;
     let plan = Plan::new(&request.id, &container, &process, &passed, &runtime.parentage)?;
     if request.detach { detached(request, &container, &plan) } else { attached(request, &container, &plan) }
         .map_err(super::create::unable_to_start)
@@ -74,6 +76,7 @@ struct Container<'a> {
     config: &'a Config,
     record: &'a Record,
     init: state::Init,
+    status: Status,
     pidfd: OwnedFd,
     /// Its user namespace is another one than ours.
     other_user_namespace: bool,
@@ -81,7 +84,7 @@ struct Container<'a> {
 }
 
 impl<'a> Container<'a> {
-    fn look(init: state::Init, config: &'a Config, record: &'a Record) -> Result<Self> {
+    fn look(init: state::Init, status: Status, config: &'a Config, record: &'a Record) -> Result<Self> {
         let stopped = || Error::State { id: record.id.clone(), why: Lifecycle::ExecStopped };
         let pidfd = pidfd_open(init.pid).map_err(|e| match e {
             Errno::ESRCH => stopped(),
@@ -100,7 +103,14 @@ impl<'a> Container<'a> {
         if !super::status::is_alive(init)? {
             return Err(stopped());
         }
-        Ok(Self { config, record, init, pidfd, other_user_namespace, setgroups_denied })
+        Ok(Self { config, record, init, status, pidfd, other_user_namespace, setgroups_denied })
+    }
+
+    /// The specification's document.
+    fn state(&self) -> Vec<u8> {
+        let Record { id, oci_version, bundle, annotations, .. } = self.record;
+        StateJson::new(oci_version, id, self.status.as_str(), bundle, annotations)
+            .with_pid(self.init.pid.unsigned_abs())
     }
 
     /// What the joiner enters: what the container does not share with its runtime.
@@ -400,20 +410,22 @@ fn lead(
         send_pidfd(path, process.pidfd.as_fd(), PidfdOf::Exec)?;
     }
     process.go()?;
-    if let Some(foreground) = foreground {
-        // The terminal comes before the program; when it does not come, there is an error to read.
-        let attached = foreground.attach();
-        executed(plan, process)?;
-        return attached;
-    }
-    executed(plan, process)
+    // The terminal comes before the program; when it does not come, there is an error to read.
+    let attached = foreground.map_or(Ok(()), Foreground::attach);
+    executed(container, plan, process)?;
+    attached
 }
 
 /// Whether its program runs now: the end of the channel says so only of a process that had come so far.
-fn executed(plan: &Plan, process: &Init) -> Result<()> {
+fn executed(container: &Container<'_>, plan: &Plan, process: &Init) -> Result<()> {
     let failing = |index: usize| failing(&plan.steps, &plan.program, index);
     for expected in [Arrived::Ready, Arrived::Executed] {
-        match process.wait(&failing, &String::new)? {
+        let mut arrived = process.wait(&failing, &String::new)?;
+        if let Arrived::Listener(listener) = arrived {
+            agent::hand_over(process, listener, agent::of(&plan.steps)?, &container.state())?;
+            arrived = process.wait(&failing, &String::new)?;
+        }
+        match arrived {
             arrived if arrived == expected => {}
             Arrived::Executed => return Err(process.end()),
             _ => return Err(Error::Protocol("the process spoke out of turn".into())),

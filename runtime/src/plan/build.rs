@@ -132,6 +132,13 @@ pub fn build(id: &ContainerId, config: &Config, facts: &Facts, options: &Options
         },
         None => None,
     };
+    let asks = filter.as_ref().map_or(0, |filter| filter.flags);
+    if asks & libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 && facts.kernel < (5, 19) {
+        problems.push(Problem {
+            pointer: "/linux/seccomp/flags".into(),
+            what: "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs Linux 5.19".into(),
+        });
+    }
     let Some(cgroup) = cgroup.filter(|_| problems.is_empty()) else {
         return Err(Error::Config { file: "config.json".into(), problems });
     };

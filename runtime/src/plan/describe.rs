@@ -12,6 +12,7 @@ use crate::namespace::plan::Joiner;
 use crate::rootfs::devices::{How, Node};
 use crate::rootfs::plan::mapping_text;
 use crate::rootfs::{Change, MountStep, NewMount, Rule, Source, Target, Tree, UserNamespace};
+use crate::seccomp::Program;
 use crate::sys::mount::{MountAttr, attr};
 
 /// What both sides do, each in its order.
@@ -72,6 +73,12 @@ impl Plan {
             );
         }
         lines.push("let it go on; wait until it is ready".into());
+        lines.extend(self.steps.iter().filter_map(|step| match step {
+            Step::Seccomp(Program { agent: Some(agent), .. }) => {
+                Some(format!("meanwhile take its seccomp listener; send it to {}", agent.path.display()))
+            }
+            _ => None,
+        }));
         lines.push("record the container as created".into());
         lines
     }
@@ -215,7 +222,8 @@ impl Display for Step {
             Step::FindHome { uid } => write!(f, "find the home of user {uid} in /etc/passwd (else /)"),
             Step::NoNewPrivs => f.write_str("set no_new_privs"),
             Step::Seccomp(filter) => {
-                write!(f, "load the seccomp filter of {} instructions", filter.filter.len())
+                let kind = if filter.agent.is_some() { "notifying seccomp filter" } else { "seccomp filter" };
+                write!(f, "load the {kind} of {} instructions", filter.filter.len())
             }
             Step::DropBounding(privilege) => {
                 write!(f, "drop {} capabilities from the bounding set", privilege.drop.len())

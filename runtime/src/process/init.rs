@@ -2,7 +2,7 @@
 //! has decided all; this walks it. No allocation, no locks, no panics: only system calls.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -124,7 +124,11 @@ impl Child<'_> {
             Step::Personality(persona) => limits::personality::apply(*persona)?,
             Step::FindHome { uid } => self.home = Some(Home::of(*uid)),
             Step::NoNewPrivs => prctl::set_no_new_privs()?,
-            Step::Seccomp(filter) => seccomp::apply::load(filter)?,
+            Step::Seccomp(filter) => {
+                if let Some(listener) = seccomp::apply::load(filter)? {
+                    self.give(listener)?;
+                }
+            }
             Step::DropBounding(to) => privilege::drop_bounding(to)?,
             // What is wrong with it the second try will say, with the rights of the process.
             Step::TryCwd(path) => self.in_cwd = chdir(path.as_c_str()).is_ok(),
@@ -183,6 +187,19 @@ impl Child<'_> {
             self.birth.slots.close(*slot);
         }
         Ok(())
+    }
+
+    /// To the runtime, which takes it out of here (`process::agent` says why so). Only the agent is to
+    /// hold it: when he is gone, notifications fail and do not wait for ever.
+    fn give(&self, listener: OwnedFd) -> Result<(), StepFailure> {
+        self.birth.channel.send(FromInit::Listener { number: listener.as_raw_fd() })?;
+        match self.birth.channel.receive()? {
+            Some(ToInit::ListenerTaken) => {
+                drop(listener);
+                Ok(())
+            }
+            other => Err(unexpected(other)),
+        }
     }
 
     fn enter_cwd(&mut self, path: &CStr) -> Result<(), StepFailure> {

@@ -1,5 +1,6 @@
 //! The runtime and the processes that it makes: what each does, and what they say to each other.
 
+pub mod agent;
 pub mod channel;
 pub mod foreground;
 pub mod init;

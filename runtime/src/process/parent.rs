@@ -189,7 +189,7 @@ fn with_joiner(
                 }
                 // Init was faster than the one that is to name it.
                 Some(failed @ FromInit::Failed { .. }) => early = Some(failed),
-                Some(FromInit::Entered | FromInit::Mounts | FromInit::Ready) => {
+                Some(FromInit::Entered | FromInit::Mounts | FromInit::Listener { .. } | FromInit::Ready) => {
                     return Err(Error::Protocol("the joiner spoke out of turn".into()));
                 }
                 None => return Err(Error::Protocol(format!("the joiner {} without a word", end_of(joiner)))),
@@ -248,6 +248,8 @@ fn joiner_failure(spawn: &Spawn<'_>, step: u16, failure: StepFailure) -> Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrived {
     Mounts,
+    /// A filter is loaded that notifies: its listener has this number.
+    Listener(i32),
     Ready,
     /// The channel closed: with the exec, or with the process itself. Which of them, its exit status
     /// tells; before `Ready` it can only be the latter.
@@ -284,6 +286,10 @@ impl Init {
         self.send(ToInit::HooksDone)
     }
 
+    pub fn listener_taken(&self) -> Result<()> {
+        self.send(ToInit::ListenerTaken)
+    }
+
     fn send(&self, message: ToInit) -> Result<()> {
         // One that has died says why when it is next listened to.
         match self.channel.send(message) {
@@ -307,6 +313,7 @@ impl Init {
     ) -> Result<Arrived> {
         match self.receive()? {
             Some(FromInit::Mounts) => Ok(Arrived::Mounts),
+            Some(FromInit::Listener { number }) => Ok(Arrived::Listener(number)),
             Some(FromInit::Ready) => Ok(Arrived::Ready),
             Some(FromInit::Failed { step, failure }) => {
                 let index = usize::from(step);

@@ -10,6 +10,8 @@
 //!     limits, prestart and      <-------------    FromInit::Mounts
 //!     createRuntime hooks
 //!     ToInit::HooksDone          ------------->   createContainer hooks, pivot, privileges
+//!     take the listener, tell   <-------------    FromInit::Listener { number }, where seccomp notifies
+//!     the agent                                   (and ToInit::ListenerTaken back, before the agent)
 //!     record as created         <-------------    FromInit::Ready
 //!                                                 waits for start
 //!   at any time before Ready:   <-------------    FromInit::Failed, then _exit
@@ -38,11 +40,20 @@ pub const JOINER: u16 = 0x8000;
 pub enum FromInit {
     NeedMaps,
     NeedOffsets,
-    Born { pid: i32 },
+    Born {
+        pid: i32,
+    },
     Entered,
     Mounts,
+    /// The descriptor of this number is a listener of seccomp.
+    Listener {
+        number: i32,
+    },
     Ready,
-    Failed { step: u16, failure: StepFailure },
+    Failed {
+        step: u16,
+        failure: StepFailure,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +65,7 @@ pub enum ToInit {
         pid: i32,
     },
     HooksDone,
+    ListenerTaken,
     /// What the joiner asked for.
     Done,
 }
@@ -94,6 +106,7 @@ impl FromInit {
             FromInit::Mounts => packet(4, 0, 0, [0; 2]),
             FromInit::Ready => packet(5, 0, 0, [0; 2]),
             FromInit::Entered => packet(7, 0, 0, [0; 2]),
+            FromInit::Listener { number } => packet(8, 0, 0, [number, 0]),
             FromInit::Failed { step, failure } => {
                 packet(6, failure.kind as u8, step, [failure.errno as i32, failure.value])
             }
@@ -108,6 +121,7 @@ impl FromInit {
             (3, 0, 0, [pid, 0]) if pid > 0 => FromInit::Born { pid },
             (4, 0, 0, [0, 0]) => FromInit::Mounts,
             (5, 0, 0, [0, 0]) => FromInit::Ready,
+            (8, 0, 0, [number, 0]) if number >= 0 => FromInit::Listener { number },
             (6, kind, step, [errno, value]) => {
                 let kind = StepKind::ALL.into_iter().find(|k| *k as u8 == kind)?;
                 let failure = StepFailure { kind, errno: Errno::from_raw(errno), value };
@@ -126,6 +140,7 @@ impl ToInit {
             ToInit::HooksDone => packet(66, 0, 0, [0; 2]),
             ToInit::Done => packet(67, 0, 0, [0; 2]),
             ToInit::Enter => packet(68, 0, 0, [0; 2]),
+            ToInit::ListenerTaken => packet(69, 0, 0, [0; 2]),
         }
     }
 
@@ -136,6 +151,7 @@ impl ToInit {
             (66, 0, 0, [0, 0]) => ToInit::HooksDone,
             (67, 0, 0, [0, 0]) => ToInit::Done,
             (68, 0, 0, [0, 0]) => ToInit::Enter,
+            (69, 0, 0, [0, 0]) => ToInit::ListenerTaken,
             _ => return None,
         })
     }
@@ -157,13 +173,16 @@ mod tests {
             FromInit::Born { pid: 77 },
             FromInit::Entered,
             FromInit::Mounts,
+            FromInit::Listener { number: 8 },
             FromInit::Ready,
         ];
         for message in plain.into_iter().chain(failures) {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
             assert_eq!(ToInit::decode(&message.encode()), None, "the wrong way: {message:?}");
         }
-        for message in [ToInit::Go { pid: 1 }, ToInit::HooksDone, ToInit::Done, ToInit::Enter] {
+        for message in
+            [ToInit::Go { pid: 1 }, ToInit::HooksDone, ToInit::ListenerTaken, ToInit::Done, ToInit::Enter]
+        {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
             assert_eq!(FromInit::decode(&message.encode()), None, "the wrong way: {message:?}");
         }
@@ -181,14 +200,13 @@ mod tests {
                 bytes[0] = tag;
                 bytes[byte] = 0xff;
                 if let Some(message) = FromInit::decode(&bytes) {
-                    assert!(
-                        matches!(message, FromInit::Failed { .. } | FromInit::Born { .. }),
-                        "{message:?}"
-                    );
+                    use FromInit::{Born, Failed, Listener};
+                    assert!(matches!(message, Failed { .. } | Born { .. } | Listener { .. }), "{message:?}");
                 }
             }
         }
         assert_eq!(FromInit::decode(&FromInit::Born { pid: -1 }.encode()), None);
+        assert_eq!(FromInit::decode(&FromInit::Listener { number: -1 }.encode()), None);
         assert_eq!(ToInit::decode(&ToInit::Go { pid: 0 }.encode()), None);
     }
 }

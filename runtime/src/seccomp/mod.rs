@@ -4,7 +4,7 @@
 //! [`Program`], which [`apply::load`] hands to the kernel in the child.
 //!
 //! [`compile`] is a pure function. Its verdicts are those of runc with libseccomp, also where rules
-//! of one syscall overlap; `tests/seccomp_vectors.rs` holds them against tables made by libseccomp.
+//! of one syscall overlap; `tests/seccomp/vectors.rs` holds them against tables made by libseccomp.
 //! <https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#seccomp>
 
 pub mod apply;
@@ -16,6 +16,8 @@ mod policy;
 mod precedence;
 mod program;
 
+use std::path::PathBuf;
+
 use crate::config::Seccomp;
 use crate::error::Problem;
 
@@ -25,8 +27,17 @@ pub struct Program {
     pub filter: Vec<libc::sock_filter>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: libc::c_ulong,
+    /// Who answers the syscalls of which the filter notifies: loading it makes a listener, for him.
+    pub agent: Option<Agent>,
     /// What was skipped or decided silently, for the log.
     pub warnings: Vec<String>,
+}
+
+/// Who gets the listener of a filter, and what he is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    pub path: PathBuf,
+    pub metadata: Option<String>,
 }
 
 /// A system call ABI. x32 shares its `AUDIT_ARCH_*` with x86-64 and is told apart by bit 30 of the
@@ -96,5 +107,5 @@ impl Arch {
 pub fn compile(seccomp: &Seccomp, host: Arch) -> Result<Program, Vec<Problem>> {
     let policy = policy::Policy::new(seccomp, host)?;
     let filter = program::assemble(&policy)?;
-    Ok(Program { filter, flags: policy.flags, warnings: policy.warnings })
+    Ok(Program { filter, flags: policy.flags, agent: policy.agent, warnings: policy.warnings })
 }

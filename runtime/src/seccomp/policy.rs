@@ -2,7 +2,7 @@
 //! with ordered rules. Which of several rules wins is libseccomp's decision (`src/db.c`), which
 //! engines' profiles were written against.
 
-use super::{Arch, names};
+use super::{Agent, Arch, names};
 use crate::config::{ArgOperator, ArgTest, Seccomp, SeccompAction, SyscallRule};
 use crate::error::Problem;
 
@@ -26,6 +26,7 @@ pub(super) struct Policy {
     /// The host's own first.
     pub(super) abis: Vec<Abi>,
     pub(super) flags: libc::c_ulong,
+    pub(super) agent: Option<Agent>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -67,10 +68,10 @@ impl Policy {
     pub(super) fn new(seccomp: &Seccomp, host: Arch) -> Result<Policy, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut warnings = Vec::new();
-        not_built_yet(seccomp, &mut problems);
-        let flags = flags(&seccomp.flags, &mut problems);
+        let agent = agent(seccomp, &mut problems);
+        let flags = flags(seccomp.flags.as_deref(), agent.is_some(), &mut problems);
         let default = action(seccomp.default_action, seccomp.default_errno_ret).unwrap_or_else(|what| {
-            problems.push(problem(pointer_of_default(seccomp), what));
+            problems.push(problem("defaultErrnoRet", what));
             Action::KILL_THREAD
         });
         let actions = seccomp.syscalls.iter().enumerate().map(|(i, rule)| {
@@ -80,8 +81,7 @@ impl Policy {
                 }
             }
             action(rule.action, rule.errno_ret).unwrap_or_else(|what| {
-                let key = if rule.action == SeccompAction::Notify { "action" } else { "errnoRet" };
-                problems.push(problem(format!("syscalls/{i}/{key}"), what));
+                problems.push(problem(format!("syscalls/{i}/errnoRet"), what));
                 default
             })
         });
@@ -93,19 +93,20 @@ impl Policy {
         let answers_enosys = !permits(seccomp.default_action);
         let mut abis = Vec::new();
         for arch in architectures(&seccomp.architectures, host, &mut warnings) {
-            let (found, newest) = numbered_rules(arch, &seccomp.syscalls, &actions, default);
+            let Numbered { found, newest, private } =
+                numbered_rules(arch, &seccomp.syscalls, &actions, default);
             let newest = newest.filter(|_| answers_enosys);
             let mut syscalls = decide(found, &mut warnings);
             // A rule with the default action is no rule, but its syscall is known.
-            if let Some(number) = newest
-                && let Err(at) = syscalls.binary_search_by_key(&number, |(n, _)| *n)
-            {
-                syscalls.insert(at, (number, Verdict::Always(default)));
+            for number in newest.into_iter().chain(private) {
+                if let Err(at) = syscalls.binary_search_by_key(&number, |(n, _)| *n) {
+                    syscalls.insert(at, (number, Verdict::Always(default)));
+                }
             }
             abis.push(Abi { arch, syscalls, newest });
         }
         warn_of_unknown_names(&seccomp.syscalls, &mut warnings);
-        Ok(Policy { default, abis, flags, warnings })
+        Ok(Policy { default, abis, flags, agent, warnings })
     }
 }
 
@@ -113,35 +114,59 @@ fn problem(below: impl AsRef<str>, what: impl Into<String>) -> Problem {
     Problem { pointer: format!("/linux/seccomp/{}", below.as_ref()), what: what.into() }
 }
 
-fn pointer_of_default(seccomp: &Seccomp) -> &'static str {
-    if seccomp.default_action == SeccompAction::Notify { "defaultAction" } else { "defaultErrnoRet" }
+/// Who is notified, when a rule has that action.
+///
+/// The process that has loaded the filter says the number of the listener by `write`, before anybody
+/// could answer a notification: so none may be of that call. All later ones find the agent, or wait
+/// for him.
+fn agent(seccomp: &Seccomp, problems: &mut Vec<Problem>) -> Option<Agent> {
+    if seccomp.default_action == SeccompAction::Notify {
+        problems.push(problem("defaultAction", "SCMP_ACT_NOTIFY cannot be used as default action"));
+    }
+    let notifying = |rule: &&SyscallRule| rule.action == SeccompAction::Notify;
+    for (i, rule) in seccomp.syscalls.iter().enumerate().filter(|(_, rule)| notifying(rule)) {
+        for (j, _) in rule.names.iter().enumerate().filter(|(_, name)| *name == "write") {
+            let what =
+                "SCMP_ACT_NOTIFY cannot be used for the write syscall: by it the listener is handed over";
+            problems.push(problem(format!("syscalls/{i}/names/{j}"), what));
+        }
+    }
+    // Without such a rule the path is ignored (config-linux.md, "listenerPath").
+    match (&seccomp.listener_path, seccomp.syscalls.iter().any(|rule| notifying(&rule))) {
+        (None, true) => {
+            problems.push(problem("listenerPath", "is missing, and a rule has the action SCMP_ACT_NOTIFY"));
+        }
+        (None, false) if seccomp.listener_metadata.is_some() => {
+            problems.push(problem("listenerMetadata", "must not be set without listenerPath"));
+        }
+        (Some(path), true) => {
+            return Some(Agent { path: path.clone(), metadata: seccomp.listener_metadata.clone() });
+        }
+        (_, false) => {}
+    }
+    None
 }
 
-/// User notification: the child would have to hand over the listener before it can go on.
-fn not_built_yet(seccomp: &Seccomp, problems: &mut Vec<Problem>) {
-    if seccomp.listener_path.is_some() {
-        problems.push(problem("listenerPath", "a seccomp listener is not built yet"));
-    }
-    if seccomp.listener_metadata.is_some() {
-        problems.push(problem("listenerMetadata", "a seccomp listener is not built yet"));
-    }
-}
-
-fn flags(names: &[String], problems: &mut Vec<Problem>) -> libc::c_ulong {
-    if names.is_empty() {
+fn flags(names: Option<&[String]>, notifies: bool, problems: &mut Vec<Problem>) -> libc::c_ulong {
+    let mut flags = if notifies { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    let Some(names) = names else {
         // runc's default (libcontainer/specconv): without it, kernels before 5.16 turn off
         // speculative store bypass for every process with a filter, which costs it speed.
-        return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-    }
-    let mut flags = 0;
+        return flags | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    };
     for (i, name) in names.iter().enumerate() {
         match name.as_str() {
-            // Filters of all threads alike: there is one thread, and runc leaves it out too.
+            // Filters of all threads alike: there is one thread, and runc leaves it out too. With a
+            // listener the kernel would refuse the two together.
             "SECCOMP_FILTER_FLAG_TSYNC" => {}
             "SECCOMP_FILTER_FLAG_LOG" => flags |= libc::SECCOMP_FILTER_FLAG_LOG,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => flags |= libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notifies => {
+                flags |= libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+            }
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
-                problems.push(problem(format!("flags/{i}"), format!("{name} is not built yet")));
+                let what = format!("{name} needs a rule with the action SCMP_ACT_NOTIFY");
+                problems.push(problem(format!("flags/{i}"), what));
             }
             _ => problems.push(problem(format!("flags/{i}"), format!("{name:?} is not a flag"))),
         }
@@ -163,7 +188,7 @@ fn action(action: SeccompAction, errno: Option<u32>) -> Result<Action, String> {
         SeccompAction::Trace => libc::SECCOMP_RET_TRACE | data()?,
         SeccompAction::Log => libc::SECCOMP_RET_LOG,
         SeccompAction::Allow => libc::SECCOMP_RET_ALLOW,
-        SeccompAction::Notify => return Err("SCMP_ACT_NOTIFY is not built yet".into()),
+        SeccompAction::Notify => libc::SECCOMP_RET_USER_NOTIF,
     }))
 }
 
@@ -185,27 +210,31 @@ fn permits(action: SeccompAction) -> bool {
     matches!(action, SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace)
 }
 
-/// The rules that differ from the default, by number, in the profile's order; and the newest
-/// syscall that the profile names at all.
-///
+/// What a profile says in one ABI.
+struct Numbered {
+    /// The rules that differ from the default, in the profile's order.
+    found: Vec<(u32, Rule)>,
+    /// Of all syscalls that it names.
+    newest: Option<u32>,
+    /// ARM's own (cacheflush …), which lie far above all others and say nothing about age.
+    private: Vec<u32>,
+}
+
 /// runc's rule: a syscall newer than that one gets ENOSYS and not the default action. C libraries
 /// fall back to an older call on ENOSYS, not on EPERM.
 /// (libcontainer/seccomp/patchbpf, opencontainers/runc#2750)
-fn numbered_rules(
-    arch: Arch,
-    rules: &[SyscallRule],
-    actions: &[Action],
-    default: Action,
-) -> (Vec<(u32, Rule)>, Option<u32>) {
-    // ARM's private calls (cacheflush …) lie far above all others and say nothing about age.
+fn numbered_rules(arch: Arch, rules: &[SyscallRule], actions: &[Action], default: Action) -> Numbered {
     let newest_possible = if arch == Arch::Arm { 0xe_ffff } else { u32::MAX };
-    let mut found = Vec::with_capacity(512);
+    let (mut found, mut private) = (Vec::with_capacity(512), Vec::new());
     let mut newest = 0;
     for (rule, &action) in rules.iter().zip(actions) {
         let alternatives = alternatives(arch, &rule.args);
         for name in &rule.names {
             let number = names::number(arch, name);
-            newest = number.filter(|&n| n <= newest_possible).map_or(newest, |n| newest.max(n));
+            match number {
+                Some(n) if n <= newest_possible => newest = newest.max(n),
+                other => private.extend(other),
+            }
             if action == default {
                 continue;
             }
@@ -219,7 +248,7 @@ fn numbered_rules(
             }
         }
     }
-    (found, (newest != 0).then_some(newest))
+    Numbered { found, newest: (newest != 0).then_some(newest), private }
 }
 
 /// The conditions of a rule, each sorted by argument. Several conditions on the same argument are

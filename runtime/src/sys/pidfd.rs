@@ -1,4 +1,4 @@
-//! `pidfd_open(2)` and `pidfd_send_signal(2)`: a process that cannot become another one.
+//! `pidfd_open(2)`, `pidfd_getfd(2)`, `pidfd_send_signal(2)`: a process that cannot become another one.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -11,6 +11,15 @@ use super::{cvt, cvt_fd};
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two numbers and touches no memory of ours.
     cvt_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// A copy of another process's descriptor, close-on-exec.
+///
+/// Linux 5.6. `EPERM`: as with `ptrace(2)`, a process that cannot be dumped needs `CAP_SYS_PTRACE`.
+/// <https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html>
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers.
+    cvt_fd(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
 }
 
 /// Linux 5.1. `ESRCH` when it has ended and was reaped.

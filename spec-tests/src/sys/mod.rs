@@ -1,13 +1,14 @@
 //! What std and nix leave to raw descriptors.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 #[cfg(target_arch = "x86_64")]
 use std::os::unix::process::CommandExt;
 #[cfg(target_arch = "x86_64")]
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// One message with the descriptors that came with it (`SCM_RIGHTS`, unix(7)).
@@ -38,4 +39,26 @@ pub(crate) fn traced(command: &mut Command) -> &mut Command {
     // SAFETY: what runs between fork and exec is one system call, which is safe there (signal-safety(7)): it
     // allocates nothing, takes no lock, and touches no memory but errno; nor does the error, which is a number.
     unsafe { command.pre_exec(trace) }
+}
+
+/// The next syscall that waits for an answer (`SECCOMP_IOCTL_NOTIF_RECV`, seccomp_unotify(2)).
+pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> nix::Result<libc::seccomp_notif> {
+    // SAFETY: plain integers, of which zero is a valid value; the kernel wants zeros.
+    let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the request writes one `seccomp_notif`, which lives here.
+    let result = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV as _, &raw mut notification)
+    };
+    Errno::result(result).map(|_| notification)
+}
+
+/// Its answer (`SECCOMP_IOCTL_NOTIF_SEND`).
+pub(crate) fn answer_notification(
+    listener: BorrowedFd<'_>,
+    mut answer: libc::seccomp_notif_resp,
+) -> nix::Result<()> {
+    // SAFETY: the request reads one `seccomp_notif_resp`, which lives here.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut answer) };
+    Errno::result(result).map(drop)
 }
