@@ -92,6 +92,11 @@ need_vm() {
   need strip binutils
 }
 
+# The oracle of our own filters (runtime/tests/seccomp/oracle.py).
+need_seccomp() {
+  [ -n "$(find /usr/lib /usr/lib64 /lib -name libseccomp.so.2 -print -quit 2> /dev/null)" ] || packages+=(libseccomp2)
+}
+
 need_peers() {
   need runc runc
   need crun crun
@@ -114,7 +119,7 @@ case $purpose in
   peers) need_rust; need_peers; need_vm ;;
   vm) need_rust; need_vm ;;
   engines) need_rust; need_engines ;;
-  test) need_rust; need_check; need_engines; need_vm; need strace strace ;;
+  test) need_rust; need_check; need_engines; need_vm; need_seccomp; need strace strace ;;
   *)
     echo "usage: $0 build|check|test|engines|peers|vm" >&2
     exit 2
