@@ -25,7 +25,8 @@ use crate::sys::exe::{self, Layout};
 use crate::sys::mount::{At, MountAttr, attr, mount_setattr, open_tree_clone};
 use crate::sys::spawn::Argv;
 
-const EXE: &str = "/proc/self/exe";
+/// What is sealed, as errors name it.
+pub const EXE: &str = "/proc/self/exe";
 
 /// From now on we run from something that nobody can write to. Of one process of one thread, before it
 /// bears others. Where that takes another start of the program (`execve`), this does not return: the
@@ -148,8 +149,8 @@ fn copy() -> Result<OwnedFd> {
 fn is_sealed() -> Result<bool> {
     let path = Path::new(EXE);
     let name = fs::read_link(path).map_err(|e| Error::io("read", path, &e))?;
-    // The root of a mount without a place has no other name.
-    if name == Path::new("/") {
+    // The root of a mount without a place has no other name; the second is that of a file which was replaced.
+    if name == Path::new("/") || name == Path::new("/ (deleted)") {
         let stat = statvfs(path).map_err(|e| Error::sys("statvfs", EXE, e))?;
         return Ok(stat.flags().contains(FsFlags::ST_RDONLY));
     }

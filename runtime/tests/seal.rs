@@ -21,6 +21,10 @@ use tare::sys::mount::{At, MountAttr, attr, mount_setattr, move_mount, open_tree
 const NOBODY: u32 = 65534;
 
 fn main() -> ExitCode {
+    // As a package manager does while a shim starts.
+    if let Some(path) = std::env::var_os("REMOVE") {
+        let _gone = fs::remove_file(path);
+    }
     match std::env::args().nth(1).as_deref() {
         Some("sealed") => be(|| seal().unwrap()),
         // Nothing is done in place in a process of two threads: so this one starts again.
@@ -44,6 +48,7 @@ const CASES: &[(&str, fn())] = &[
     ("what_is_not_sealed_can_be_written_to", control),
     ("a_sealed_program_cannot_be_written_to", in_place),
     ("nor_can_one_that_had_to_start_again", started_again),
+    ("nor_one_whose_file_was_replaced_meanwhile", replaced),
     ("an_ordinary_users_own_file_is_copied_and_the_copy_sealed", users_own_file),
     ("a_file_of_roots_needs_no_copy_for_an_ordinary_user", roots_file),
 ];
@@ -82,6 +87,10 @@ struct Subject {
 
 /// Runs a copy of this program, owned by `owner`, as `user`.
 fn subject(word: &str, owner: u32, user: u32) -> Subject {
+    subject_with(word, owner, user, false)
+}
+
+fn subject_with(word: &str, owner: u32, user: u32, removed: bool) -> Subject {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = dir.path().join("program");
@@ -89,6 +98,9 @@ fn subject(word: &str, owner: u32, user: u32) -> Subject {
     chown(&program, Some(owner), Some(owner)).unwrap();
     let mut command = Command::new(&program);
     command.arg(word).env("KEPT", "kept").stdin(Stdio::piped()).stdout(Stdio::piped()).uid(user).gid(user);
+    if removed {
+        command.env("REMOVE", &program);
+    }
     let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -186,6 +198,23 @@ fn in_place() {
 
 fn started_again() {
     never_writable(subject("started-again", 0, 0));
+}
+
+/// It is sealed, and what it executes by its link finds itself sealed.
+fn replaced() {
+    let subject = subject_with("sealed", 0, 0, true);
+    assert_eq!(subject.exe, "/ (deleted)");
+    let held = subject.held();
+    let mut other = Command::new(format!("/proc/{}/exe", subject.child.id()));
+    let mut other =
+        other.arg("sealed").env("KEPT", "").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("/ (deleted)|"), "{line}");
+    other.stdin.take().unwrap().write_all(b"end\n").unwrap();
+    assert!(other.wait().unwrap().success());
+    let (_dir, _) = subject.end();
+    assert_eq!(write_to(&held), Err(Errno::EROFS));
 }
 
 fn users_own_file() {

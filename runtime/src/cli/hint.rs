@@ -43,6 +43,10 @@ pub(super) fn hint(error: &Error, facts: Option<&Facts>) -> Option<String> {
 
 fn known(case: &Case<'_>) -> Option<String> {
     let text = match (case.operation, case.errno) {
+        _ if case.object == crate::seal::EXE => {
+            "who may not mount runs tare from a copy in memory, which /proc/sys/vm/memfd_noexec may forbid; none \
+             is needed where the file is root's and nobody else may write to it"
+        }
         ("find", Errno::ENOENT) if case.object.starts_with("the program") => {
             "process.args[0] is looked up in the container's root, along PATH of process.env"
         }
@@ -309,6 +313,7 @@ mod tests {
             (step("bind /a on /b", Errno::ENOSPC), &root, "mount-max"),
             (step("pivot_root, and detach the old root", Errno::EINVAL), &root, "--no-pivot"),
             (Error::sys("make a user namespace", "", Errno::ENOSPC), &user, "max_user_namespaces"),
+            (Error::sys("make a copy of", crate::seal::EXE, Errno::EACCES), &user, "memfd_noexec"),
             (step("execve", Errno::ENOENT), &None, "interpreter"),
             (
                 step("load the notifying seccomp filter of 9 instructions", Errno::EBUSY),
