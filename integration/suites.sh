@@ -297,7 +297,10 @@ on_youki() {
 # Where Debian's containerd is there; crun wants one version of cgroups.
 bench_shim() {
   command -v containerd > /dev/null || return 0
-  local view=()
+  # containerd's state is on a tmpfs (/run), wherever this machine has its /tmp.
+  local view=() TMPDIR=${TMPDIR:-/tmp}
+  [ "$(stat -fc %T /dev/shm)" != tmpfs ] || TMPDIR=/dev/shm
+  export TMPDIR
   [ ! -d /sys/fs/cgroup/unified ] || view=(integration/v1-view.sh)
   cargo build --quiet --release -p containerd-shim-tare-v2 &&
     cargo build --quiet -p integration --bin bench-shim &&

@@ -36,6 +36,8 @@ struct Candidate {
     /// Microseconds, by round.
     starts: Vec<u64>,
     execs: Vec<u64>,
+    /// When `Start` has answered, and later.
+    fresh: Option<Memory>,
     memory: Option<Memory>,
     further: u64,
     together: Option<u64>,
@@ -85,7 +87,8 @@ impl Candidate {
             Kind::Floor => "nothing".into(),
         };
         let (starts, execs) = (Vec::new(), Vec::new());
-        Self { name, kind, starts, execs, memory: None, further: 0, together: None, processor: None }
+        let (fresh, memory) = (None, None);
+        Self { name, kind, starts, execs, fresh, memory, further: 0, together: None, processor: None }
     }
 
     /// Without containerd, in a sandbox for each of the questions.
@@ -99,6 +102,7 @@ impl Candidate {
         };
         let first = stage.created(bundle("pod"), Streams::default());
         first.start("").expect("start");
+        self.fresh = Some(stage.memory(stage.shims()[0]));
         // A shim is at rest for nearly all of its life.
         std::thread::sleep(REST);
         let before = stage.memory(stage.shims()[0]);
@@ -315,10 +319,11 @@ fn median(times: &[u64]) -> Option<u64> {
 
 fn show(candidates: &[Candidate], rounds: usize) {
     type Row = (&'static str, fn(&Candidate) -> Option<u64>);
-    let rows: [Row; 7] = [
+    let rows: [Row; 8] = [
         ("start to first byte, µs", |candidate| median(&candidate.starts)),
         ("exec to its end, µs", |candidate| median(&candidate.execs)),
         ("processor for 1,000 execs, ms", |candidate| candidate.processor),
+        ("PSS just after the start, kB", |candidate| candidate.fresh.map(|memory| memory.pss)),
         ("PSS at rest, 1 container, kB", |candidate| candidate.memory.map(|memory| memory.pss)),
         ("Private_Dirty, the same, kB", |candidate| candidate.memory.map(|memory| memory.private_dirty)),
         ("and for each further one, kB", |candidate| candidate.memory.map(|_| candidate.further)),
