@@ -87,12 +87,15 @@ fn start_time(pid: i32) -> Option<(String, String)> {
     Some((state, fields.nth(18)?.to_owned()))
 }
 
+/// Whether a fault can be that of the last of these calls.
+pub type Possible = fn(&[Call], Fault) -> bool;
+
 /// Runs the command to its end with its output in files, and no longer than `limit`: then it is killed. What it
 /// leaves behind goes on, untraced.
 ///
 /// # Panics
 /// When it cannot be started or traced.
-pub fn run(mut command: Command, fault: Option<(Site, Fault)>, limit: Duration) -> Traced {
+pub fn run(mut command: Command, fault: Option<(Site, Fault, Possible)>, limit: Duration) -> Traced {
     let pid = AtomicI32::new(0);
     let (done, end) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -128,7 +131,7 @@ struct Tracee {
     begun: bool,
 }
 
-fn trace(command: &mut Command, fault: Option<(Site, Fault)>, number: &AtomicI32) -> Traced {
+fn trace(command: &mut Command, fault: Option<(Site, Fault, Possible)>, number: &AtomicI32) -> Traced {
     let file = || tempfile::tempfile().expect("a temporary file");
     let (out, err) = (file(), file());
     let copy = |file: &File| Stdio::from(file.try_clone().expect("dup"));
@@ -166,7 +169,7 @@ fn trace(command: &mut Command, fault: Option<(Site, Fault)>, number: &AtomicI32
 }
 
 struct Tracer {
-    fault: Option<(Site, Fault)>,
+    fault: Option<(Site, Fault, Possible)>,
     tracees: BTreeMap<Pid, Tracee>,
     calls: Vec<Call>,
     hit: Option<Call>,
@@ -262,9 +265,10 @@ impl Tracer {
                 };
                 tracee.calls += 1;
                 self.calls.push(call);
-                if let Some((site, fault)) = self.fault
+                if let Some((site, fault, possible)) = self.fault
                     && site == (call.process, call.ordinal)
                     && self.hit.is_none()
+                    && possible(&self.calls, fault)
                 {
                     self.hit = Some(call);
                     match fault {

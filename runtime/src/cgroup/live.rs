@@ -1,7 +1,7 @@
 //! A container's cgroups after it was made, by their recorded paths: who is in them, freeze, kill,
 //! remove. A cgroup that is gone is empty, thawed and removed.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -168,7 +168,7 @@ fn all_of(mut failed: Vec<Error>) -> Result<()> {
 /// To each process that is found, also when one of them may not be signalled. Those that do not stand
 /// still can fork: again as long as new ones appear.
 fn signal_each(folder: &Path, signal: i32, frozen: bool) -> Result<()> {
-    let mut sent = HashSet::new();
+    let mut sent = BTreeSet::new();
     let mut failed = Vec::new();
     let deadline = Instant::now() + SIGNAL_TIMEOUT;
     loop {

@@ -116,8 +116,6 @@ const SECCOMP_FLAGS: Words = &[
 
 impl Document {
     fn new() -> Self {
-        let mut capabilities: Vec<_> = caps::all().into_iter().collect();
-        capabilities.sort_by_key(caps::Capability::index);
         Self {
             oci_version_min: "1.0.0",
             oci_version_max: OCI_VERSION,
@@ -132,7 +130,7 @@ impl Document {
             mount_options: options::WORDS.iter().map(|(word, _)| *word).collect(),
             linux: Linux {
                 namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-                capabilities: capabilities.iter().map(ToString::to_string).collect(),
+                capabilities: crate::config::capability::ALL.iter().map(ToString::to_string).collect(),
                 cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
                 seccomp: seccomp(),
                 apparmor: YES,

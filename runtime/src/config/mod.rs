@@ -4,7 +4,7 @@
 //!
 //! Names are those of the runtime specification 1.3; strings that go to the kernel are `CString`s.
 
-mod capability;
+pub mod capability;
 mod hooks;
 pub mod id;
 mod linux;

@@ -114,9 +114,7 @@ fn kernel() -> Result<(u32, u32)> {
 }
 
 fn capabilities() -> Result<u64> {
-    let held =
-        caps::read(None, caps::CapSet::Permitted).map_err(|e| Error::Protocol(format!("capget: {e}")))?;
-    Ok(held.into_iter().fold(0, |set, capability| set | capability.bitmask()))
+    crate::sys::prctl::permitted().map_err(|e| Error::sys("capget", "", e))
 }
 
 /// Refuses to begin what could only fail half-way, for want of a system call (see `KERNEL.md`).

@@ -112,7 +112,9 @@ fn destroy(runtime: &Runtime, id: &ContainerId, dir: &Dir, record: &Record) -> R
         // The record stays: with it the next delete can finish what this one could not.
         return Err(Error::Cleanup(failed));
     }
-    let config = record.poststop.then(|| stored_config(dir, &record.bundle)).transpose();
+    // Before its first process was written down no hook has run, and the configuration need not be there yet.
+    let born = record.init.is_some();
+    let config = (born && record.poststop).then(|| stored_config(dir, &record.bundle)).transpose();
     dir.remove()?;
     // After everything is gone (runtime.md, "Lifecycle", step 13); a failure of theirs is a warning. That they were
     // not even known is none: nobody else will run them.

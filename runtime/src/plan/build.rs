@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::order::{self, Parts};
 use super::{Plan, Program};
 use crate::cgroup::{self, Driver};
+use crate::config::capability;
 use crate::config::id::ContainerId;
 use crate::config::{Capabilities, Config, Namespace};
 use crate::error::{Error, Problem, Result};
@@ -252,10 +253,7 @@ fn check_host(config: &Config, facts: &Facts, problems: &mut Vec<Problem>) {
 }
 
 fn capability_names(set: u64) -> Vec<String> {
-    let mut held: Vec<_> = caps::all().into_iter().filter(|c| set & c.bitmask() != 0).collect();
-    // They come out of a hash set.
-    held.sort_by_key(caps::Capability::index);
-    held.iter().map(ToString::to_string).collect()
+    capability::ALL.iter().filter(|c| set & c.bitmask() != 0).map(ToString::to_string).collect()
 }
 
 /// An ambient capability must be permitted and inheritable (`capabilities(7)`); runc leaves out what

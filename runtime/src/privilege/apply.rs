@@ -90,31 +90,40 @@ impl Home {
     }
 
     /// From the container's `/etc/passwd`, by the number of the user alone (CVE-2016-3697: a name that
-    /// looks like a number); `/` when it does not say.
-    pub fn of(uid: u32) -> Home {
-        Self::find(uid).unwrap_or(Home::ROOT)
+    /// looks like a number); `/` when it does not say, or the image has something else there.
+    pub fn of(uid: u32) -> Result<Home, Errno> {
+        match Self::find(uid) {
+            Ok(found) => Ok(found.unwrap_or(Home::ROOT)),
+            Err(
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES | Errno::ENXIO | Errno::ENODEV,
+            ) => Ok(Home::ROOT),
+            Err(errno) => Err(errno),
+        }
     }
 
-    fn find(uid: u32) -> Option<Home> {
+    fn find(uid: u32) -> Result<Option<Home>, Errno> {
         // Not blocked by a fifo that an image has there.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = openat(AT_FDCWD, c"/etc/passwd", flags, Mode::empty()).ok()?;
-        let kind = SFlag::from_bits_truncate(fstat(&file).ok()?.st_mode) & SFlag::S_IFMT;
+        let file = openat(AT_FDCWD, c"/etc/passwd", flags, Mode::empty())?;
+        let kind = SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT;
         if kind != SFlag::S_IFREG {
-            return None;
+            return Ok(None);
         }
         let mut line = Line::new();
         let mut buffer = [0u8; 4096];
         loop {
-            let length = read(&file, &mut buffer).ok()?;
+            let length = match read(&file, &mut buffer) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
             let bytes = if length == 0 { &b"\n"[..] } else { &buffer[..length] };
             for byte in bytes {
                 if let Some(home) = line.push(*byte, uid) {
-                    return Some(home);
+                    return Ok(Some(home));
                 }
             }
             if length == 0 {
-                return None;
+                return Ok(None);
             }
         }
     }

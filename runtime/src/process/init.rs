@@ -122,7 +122,7 @@ impl Child<'_> {
             Step::MaskPath { path, label } => masked::mask(slots, path, label.as_deref())?,
             Step::SetRoot(change) => pivot::set_root(slots, change.recursive, &change.attr)?,
             Step::Personality(persona) => limits::personality::apply(*persona)?,
-            Step::FindHome { uid } => self.home = Some(Home::of(*uid)),
+            Step::FindHome { uid } => self.home = Some(Home::of(*uid)?),
             Step::NoNewPrivs => prctl::set_no_new_privs()?,
             Step::Seccomp(filter) => {
                 if let Some(listener) = seccomp::apply::load(filter)? {
@@ -240,7 +240,8 @@ impl Child<'_> {
         };
         let why: &[u8] = match failure.kind {
             StepKind::HookTimeout => b"it ran longer than its timeout",
-            StepKind::HookStatus => b"it failed",
+            StepKind::HookStatus if failure.value < 0 => b"it was ended by a signal",
+            StepKind::HookStatus => b"it ended with another status than 0",
             _ => errno_text(failure.errno).as_bytes(),
         };
         for part in [what[0], what[1], b": ", why, b"\n"] {

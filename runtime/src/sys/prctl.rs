@@ -41,6 +41,9 @@ pub fn set_child_subreaper(on: bool) -> Result<(), Errno> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, on.into(), 0).map(drop)
 }
 
+/// `_LINUX_CAPABILITY_VERSION_3`: sets of 64 bits, in two halves.
+const VERSION_3: u32 = 0x2008_0522;
+
 #[repr(C)]
 struct CapHeader {
     version: u32,
@@ -59,7 +62,6 @@ struct CapData {
 ///
 /// <https://man7.org/linux/man-pages/man2/capset.2.html>
 pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
-    const VERSION_3: u32 = 0x2008_0522;
     let mut header = CapHeader { version: VERSION_3, pid: 0 };
     let half = |shift: u32| CapData {
         effective: (effective >> shift) as u32,
@@ -70,6 +72,17 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Er
     // SAFETY: version 3 reads two data structs, which `data` has, and may write the version that it wishes into the
     // header; both outlive the call.
     cvt(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
+}
+
+/// The permitted set of this thread, by `capget(2)`.
+///
+/// <https://man7.org/linux/man-pages/man2/capget.2.html>
+pub fn permitted() -> Result<u64, Errno> {
+    let mut header = CapHeader { version: VERSION_3, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: version 3 writes two data structs; header and data outlive the call.
+    cvt(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
 }
 
 /// `setgroups(2)`, `setgid(2)`, `setuid(2)` of this thread alone: the C library's versions signal all

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use spec_tests::trace::{Call, Fault, Site, Traced};
+use spec_tests::trace::{Call, Fault, Traced};
 use spec_tests::{Container, Value};
 
 pub(crate) const SUCCESS: i32 = 0;
@@ -33,20 +33,28 @@ const CANNOT_FAIL: [i64; 20] = [
     libc::SYS_clock_gettime,
 ];
 
-pub(crate) fn can_fail(call: &Call) -> bool {
-    !CANNOT_FAIL.contains(&call.number)
+/// Whether the last of these calls can have this fault.
+pub(crate) fn is_possible(calls: &[Call], fault: Fault) -> bool {
+    let Some((call, before)) = calls.split_last() else { return false };
+    match (call.number, fault) {
+        (number, _) if CANNOT_FAIL.contains(&number) => false,
+        (_, Fault::Kill) => true,
+        // A sleep can only be interrupted.
+        (libc::SYS_clock_nanosleep, Fault::Fail(errno)) => errno == Errno::EINTR,
+        // Where nobody can call keyctl(2), the program cannot either.
+        (libc::SYS_keyctl, Fault::Fail(errno)) => errno != Errno::ENOSYS,
+        (libc::SYS_close, _) => !is_folder(call, before),
+        _ => true,
+    }
 }
 
 /// No file system can fail the close(2) of a folder (there is nothing to flush), and Rust's library does not go on when
 /// one does.
-pub(crate) fn closes_of_folders(calls: &[Call]) -> impl Iterator<Item = Site> {
-    calls.iter().enumerate().filter_map(|(index, call)| {
-        let same = |other: &&Call| other.process == call.process && other.arguments[0] == call.arguments[0];
-        let before = calls[..index].iter().rev().filter(same);
-        let mut of_the_descriptor = before.take_while(|other| other.number != libc::SYS_close);
-        let is_folder = of_the_descriptor.any(|other| other.number == libc::SYS_getdents64);
-        (call.number == libc::SYS_close && is_folder).then_some((call.process, call.ordinal))
-    })
+fn is_folder(close: &Call, before: &[Call]) -> bool {
+    let same = |call: &&Call| call.process == close.process && call.arguments[0] == close.arguments[0];
+    let mut of_the_descriptor =
+        before.iter().rev().filter(same).take_while(|call| call.number != libc::SYS_close);
+    of_the_descriptor.any(|call| call.number == libc::SYS_getdents64)
 }
 
 /// The start of Rust's library ends with the handlers of an overflowing stack. What it cannot do without it says in its
@@ -60,10 +68,13 @@ pub(crate) fn first_own_call(calls: &[Call]) -> usize {
     last.map_or(0, |index| index + 1)
 }
 
-/// A child that has told the runtime all that it had to tell: its end is that of the program.
+/// A child that has told the runtime all that it had to tell: what becomes of it then is what becomes of the
+/// container. Its first word and its last go the same way.
 pub(crate) fn is_after_its_last_word(calls: &[Call], hit: Call) -> bool {
     let words = calls.iter().filter(|call| call.process == hit.process && call.number == libc::SYS_write);
-    hit.process > 0 && words.map(|call| call.ordinal).max().is_some_and(|last| hit.ordinal > last)
+    let mut to_the_runtime =
+        words.clone().filter(|call| Some(call.arguments[0]) == words.clone().next().map(|w| w.arguments[0]));
+    hit.process > 0 && to_the_runtime.next_back().is_some_and(|last| hit.ordinal > last.ordinal)
 }
 
 /// Where a fault was put, in words.
@@ -171,7 +182,7 @@ fn names_the_cause(message: &str, errno: Errno) -> Result<(), String> {
 
 /// Of a child that was killed.
 fn names_the_end(message: &str) -> Result<(), String> {
-    let ways = ["SIGKILL", "signal 9", "signal: killed"];
+    let ways = ["SIGKILL", "signal 9", "ended by a signal"];
     if ways.iter().any(|way| message.contains(way)) {
         Ok(())
     } else {

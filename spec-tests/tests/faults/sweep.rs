@@ -119,7 +119,7 @@ fn sweep(story: &Story, most: usize, kills: bool, report: &mut Report) {
     for (site, fault) in faults(&calls, kills).into_iter().take(most) {
         report.faults += 1;
         let stage = (story.prepare)(&mut container);
-        let traced = run((story.command)(&container), Some((site, fault)), LIMIT);
+        let traced = run((story.command)(&container), Some((site, fault, judge::is_possible)), LIMIT);
         let Some(hit) = traced.hit else {
             // It came a shorter way this time (less to wait for).
             report.faults -= 1;
@@ -134,11 +134,11 @@ fn sweep(story: &Story, most: usize, kills: bool, report: &mut Report) {
             continue;
         };
         let before_main = site.0 == 0 && site.1 < own;
-        if fault == Fault::Kill && judge::is_after_its_last_word(&calls, hit) {
+        if judge::is_after_its_last_word(&calls, hit) {
             report.killed += 1;
             let end = End { traced: &traced, killed: true, baseline: &baseline };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (story.clean)(&container, &stage, &end))) {
-                report.wrong.push(format!("{}: killed as the program: {}", story.name, words(&*panic)));
+                report.wrong.push(format!("{}: as of the program: {}", story.name, words(&*panic)));
             }
             judge::messages(&container);
             continue;
@@ -215,18 +215,10 @@ fn unfaulted(story: &Story, container: &mut Container) -> (Value, Vec<Call>) {
     (seen, traced.calls)
 }
 
-/// Every call with every fault, in an order of which any beginning is spread over all of them: in the first round
-/// each call gets one, a kill or one of the errors by turns; in the next the other; then the rest.
+/// Every call with every fault that it can have, in an order of which any beginning is spread over all of them: in the
+/// first round each call gets one, a kill or one of the errors by turns; in the next the other; then the rest.
 fn faults(calls: &[Call], kills: bool) -> Vec<(Site, Fault)> {
-    let sites: Vec<Site> =
-        calls.iter().filter(|call| judge::can_fail(call)).map(|call| (call.process, call.ordinal)).collect();
-    let only_kills: BTreeSet<Site> = judge::closes_of_folders(calls).collect();
-    let keyrings: BTreeSet<Site> = calls
-        .iter()
-        .filter(|call| call.number == libc::SYS_keyctl)
-        .map(|call| (call.process, call.ordinal))
-        .collect();
-    let count = sites.len();
+    let count = calls.len();
     // Steps by the golden ratio, made prime to the count, visit each once.
     let mut stride = (count as f64 * 0.618) as usize + 1;
     while gcd(stride, count.max(1)) != 1 {
@@ -243,13 +235,8 @@ fn faults(calls: &[Call], kills: bool) -> Vec<(Site, Fault)> {
                 0 | 1 => error(turn / 2),
                 more => error(turn / 2 + more - 1),
             };
-            // Where nobody can call keyctl(2), the program cannot either.
-            let without_keyrings = Fault::Fail(Errno::ENOSYS);
-            if fault == without_keyrings && keyrings.contains(&sites[index]) {
-                continue;
-            }
-            if fault == Fault::Kill || !only_kills.contains(&sites[index]) {
-                faults.push((sites[index], fault));
+            if judge::is_possible(&calls[..=index], fault) {
+                faults.push(((calls[index].process, calls[index].ordinal), fault));
             }
         }
     }
