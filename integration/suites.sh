@@ -389,6 +389,9 @@ case ${1:-} in
     cargo build --quiet --release -p tare && cargo build --quiet -p integration --bin bench &&
       programs "$stage" && cp "$target/$triple/debug/bench" "$stage/" && cp "$runtime" "$stage/tare" || exit 1
     chmod 755 "$stage"
+    # How long the filter of Docker's default profile takes to be made.
+    cargo test --quiet --profile guard -p tare --test seccomp docker_s_profile -- --nocapture |
+      grep ' instructions in '
     options=(--floor "$stage/floor" --idle "$stage/idle" --rounds "${ROUNDS:-100}")
     # The state of containers is on a tmpfs (/run), wherever this machine has its /tmp; in the other one it is.
     (
