@@ -3,8 +3,9 @@
 //! To move another process, or a whole one, the kernel first keeps every fork, exec and exit of the machine away,
 //! and to come by that lock it waits for a grace period of RCU: about 10 ms. A thread that moves itself alone, by a
 //! `0` in `tasks` of v1, needs no lock (since Linux 5.4; `cgroup_procs_write_start`), and neither does a birth by
-//! `CLONE_INTO_CGROUP`. So a process is born into the cgroup of v2, and moves itself on v1 while it waits for `Go`:
-//! not sooner, for what it was made of is not the container's to pay for.
+//! `CLONE_INTO_CGROUP`. So a container's first process is born into the cgroup of v2, and moves itself on v1 while it
+//! waits for `Go`: not sooner, for what it was made of is not the container's to pay for. A process that joins a
+//! container may have nothing of the host's open there: its joiner goes in before it joins, and bears it inside.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -249,7 +249,11 @@ fn effects(
         slots.lend(slots::CONSOLE, console);
     }
     let log = hook_log(&plan.steps, &mut slots)?;
-    let entry = cgroup.entry()?;
+    let entry = match &plan.namespaces.joiner {
+        // Who moves itself has files of the host's open, and might be seen where it has joined others.
+        Some(_) if !cgroup.paths().is_unified() => cgroup::Entry::default(),
+        _ => cgroup.entry()?,
+    };
     let joiner = joiner_steps(&plan, entry.v2.is_some());
     let spawn = Spawn {
         parentage: &runtime.parentage,
@@ -417,7 +421,7 @@ fn joiner_steps(plan: &Plan, into_cgroup: bool) -> Vec<JoinerStep> {
 }
 
 /// The slots of v1's.
-pub(super) fn lend_entry(entry: &cgroup::Entry, slots: &mut Slots) -> Vec<Slot> {
+fn lend_entry(entry: &cgroup::Entry, slots: &mut Slots) -> Vec<Slot> {
     if let Some(fd) = &entry.v2 {
         slots.lend(slots::CGROUP, fd);
     }

@@ -10,11 +10,11 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, geteuid};
 
-use super::birth::{check_terminal, failing, lend_entry};
+use super::birth::{check_terminal, failing};
 use super::start::stored_config;
 use super::status::status;
 use super::{ExecChanges, ExecProcess, ExecRequest, Runtime, pid_file};
-use crate::cgroup::Entry;
+use crate::cgroup::{self, Entry};
 use crate::config::id::ContainerId;
 use crate::config::{Config, IdMapping, Namespace, Process, capability_bit};
 use crate::error::{Error, Lifecycle, Result};
@@ -325,9 +325,9 @@ fn execute(
     mask: SigSet,
     foreground: Option<&mut Foreground>,
 ) -> Result<Init> {
-    let (process, entry) = bear(request, container, plan, console.as_ref(), mask)?;
+    let (process, is_inside) = bear(request, container, plan, console.as_ref(), mask)?;
     drop(console);
-    match lead(request, container, plan, &process, &entry, foreground) {
+    match lead(request, container, plan, &process, is_inside, foreground) {
         Ok(()) => Ok(process),
         Err(error) => match process.kill() {
             Ok(()) => Err(error),
@@ -336,27 +336,37 @@ fn execute(
     }
 }
 
-/// With what it is to enter the container's cgroups by.
+/// Also says whether it was born in the container's cgroups.
 fn bear(
     request: &ExecRequest,
     container: &Container<'_>,
     plan: &Plan,
     console: Option<&OwnedFd>,
     mask: SigSet,
-) -> Result<(Init, Entry)> {
+) -> Result<(Init, bool)> {
     let cgroups = &container.record.cgroup;
     let mut entry = cgroups.entry_for_exec(&request.cgroup)?;
-    let process = match spawn(container, plan, console, &entry, mask) {
+    let mut born = spawn(container, plan, console, &entry, mask);
+    let failed_by = |born: &Result<Init>, errno| born.as_ref().is_err_and(|e| e.errno() == Some(errno));
+    if failed_by(&born, Errno::EBUSY) && entry.v2.is_some() && request.cgroup.is_empty() {
         // The container has handed controllers to cgroups of its own: where its first process is there is room.
-        Err(error)
-            if error.errno() == Some(Errno::EBUSY) && entry.v2.is_some() && request.cgroup.is_empty() =>
-        {
-            entry.v2 = Some(cgroups.open_of_init(container.init.pid)?);
-            spawn(container, plan, console, &entry, mask)?
-        }
-        other => other?,
+        entry.v2 = Some(cgroups.open_of_init(container.init.pid)?);
+        born = spawn(container, plan, console, &entry, mask);
+    }
+    if failed_by(&born, Errno::EAGAIN) && !entry.tasks.is_empty() {
+        // Its limit of processes has no room for a joiner beside the new one; who is moved in is not measured by it.
+        entry = Entry::default();
+        born = spawn(container, plan, console, &entry, mask);
+    }
+    Ok((born?, !entry.is_empty()))
+}
+
+fn enter_cgroups(entry: &Entry, slots: &mut Slots) -> Vec<JoinerStep> {
+    let step = |tasks: &cgroup::Tasks| JoinerStep::EnterCgroup {
+        tasks: slots.lend_more(&tasks.fd),
+        file: tasks.file.clone(),
     };
-    Ok((process, entry))
+    entry.tasks.iter().map(step).collect()
 }
 
 fn spawn(
@@ -371,17 +381,21 @@ fn spawn(
     if let Some(console) = console {
         slots.lend(slots::CONSOLE, console);
     }
-    let tasks = lend_entry(entry, &mut slots);
+    if let Some(cgroup) = &entry.v2 {
+        slots.lend(slots::CGROUP, cgroup);
+    }
+    let mut joiner = enter_cgroups(entry, &mut slots);
+    joiner.extend(plan.joiner.iter().cloned());
     let spawn = Spawn {
         parentage: &plan.parentage,
         steps: &plan.steps,
         program: &plan.program,
-        joiner: &plan.joiner,
+        joiner: &joiner,
         flags: 0,
         // The joiner, while it sees the host's cgroups: from inside a cgroup namespace that is ENOENT
         // under nsdelegate (cgroups(7)). What it clones is where it is, and has no folder of a cgroup open.
         cgroup: entry.v2.as_ref().map(|_| slots::CGROUP),
-        tasks: &tasks,
+        tasks: &[],
         mask,
     };
     parent::spawn(&spawn, slots, &NoQuestions)
@@ -392,16 +406,13 @@ fn lead(
     container: &Container<'_>,
     plan: &Plan,
     process: &Init,
-    entry: &Entry,
+    is_inside: bool,
     foreground: Option<&mut Foreground>,
 ) -> Result<()> {
     let pid = Pid::from_raw(process.pid);
     plan.limits.apply_initial(pid)?;
-    if entry.is_empty() {
+    if !is_inside {
         container.record.cgroup.join_for_exec(process.pid, container.init.pid, &request.cgroup)?;
-    } else if !entry.tasks.is_empty() {
-        let describe = |index: usize| failing(&plan.steps, &plan.program, index);
-        process.enter(&describe, &|index, errno| entry.refused(index, errno))?;
     }
     plan.limits.apply(pid)?;
     // It stands still and is as privileged as we are: limits may be raised as far as we may.

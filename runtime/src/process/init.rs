@@ -172,19 +172,11 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// The failure says which of them. None stays open: a container has no use for its host's cgroups.
+    /// The failure says which of them.
     fn enter_cgroups(&mut self) -> Result<(), StepFailure> {
         for (index, slot) in (0..).zip(self.birth.tasks) {
-            let tasks = self.birth.slots.get(*slot)?;
-            let moved = loop {
-                // `0` is whoever writes it.
-                match write(tasks, b"0") {
-                    Err(Errno::EINTR) => {}
-                    other => break other,
-                }
-            };
-            moved.map_err(|errno| StepFailure { kind: StepKind::NotInCgroup, errno, value: index })?;
-            self.birth.slots.close(*slot);
+            let entered = enter_cgroup(&mut self.birth.slots, *slot);
+            entered.map_err(|errno| StepFailure { kind: StepKind::NotInCgroup, errno, value: index })?;
         }
         Ok(())
     }
@@ -256,6 +248,19 @@ fn unexpected(message: Option<ToInit>) -> StepFailure {
         None => StepFailure::new(StepKind::ParentGone, Errno::EPIPE),
         Some(_) => StepFailure::new(StepKind::Unexpected, Errno::EBADMSG),
     }
+}
+
+/// By the file `tasks` of v1, which does not stay open: a container has no use for its host's cgroups.
+pub(super) fn enter_cgroup(slots: &mut Slots, tasks: Slot) -> Result<(), Errno> {
+    let file = slots.get(tasks)?;
+    // `0` is whoever writes it.
+    while let Err(errno) = write(file, b"0") {
+        if errno != Errno::EINTR {
+            return Err(errno);
+        }
+    }
+    slots.close(tasks);
+    Ok(())
 }
 
 /// Closes the gaps between what is kept.

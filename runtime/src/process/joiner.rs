@@ -1,6 +1,8 @@
 //! The short-lived process between runtime and init: it enters the namespaces that only a child can
 //! be born into, and clones init as its own sibling. The same rules as in `init`.
 
+use std::path::PathBuf;
+
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
@@ -16,6 +18,12 @@ use crate::sys::{fd, prctl};
 /// What it does, in order; the last is a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinerStep {
+    /// Goes into a cgroup of v1, so that init is born there (`cgroup::Entry`): before it is where somebody could look,
+    /// for what it does that by is the host's. `file` is for messages.
+    EnterCgroup {
+        tasks: Slot,
+        file: PathBuf,
+    },
     Join(Join),
     /// All of these kinds of the process behind the pidfd (exec), which is not needed any more then.
     JoinAll {
@@ -74,6 +82,7 @@ fn fail(birth: &Birth<'_>, step: u16, failure: StepFailure) -> ! {
 
 fn walk(step: &JoinerStep, birth: &mut Birth<'_>) -> Result<(), StepFailure> {
     match step {
+        JoinerStep::EnterCgroup { tasks, .. } => Ok(init::enter_cgroup(&mut birth.slots, *tasks)?),
         JoinerStep::Join(join) => Ok(setns(birth.slots.get(join.slot)?, join.kind.flag())?),
         JoinerStep::JoinAll { init, kinds } => {
             setns(birth.slots.get(*init)?, *kinds)?;

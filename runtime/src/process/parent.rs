@@ -231,6 +231,9 @@ fn end_of(pid: i32) -> String {
 fn joiner_failure(spawn: &Spawn<'_>, step: u16, failure: StepFailure) -> Error {
     let index = usize::from(step & !JOINER);
     let what = match spawn.joiner.get(index) {
+        Some(JoinerStep::EnterCgroup { file, .. }) => {
+            return Error::Cgroup { file: file.clone(), value: "0".into(), errno: failure.errno };
+        }
         Some(JoinerStep::Join(join)) => {
             format!("join {} namespace {}", join.kind.word(), join.path.to_string_lossy())
         }
