@@ -352,17 +352,15 @@ fn a_label_that_the_policy_does_not_have_is_named() {
 
 // --- what is in the way (CVE-2019-16884, CVE-2023-28642, CVE-2025-52881)
 
-/// A folder that looks like proc to a runtime that does not look closely.
-fn false_proc() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+/// Makes a folder look like proc to a runtime that does not look closely.
+fn make_false_proc(folder: &Path) {
     for own in ["self", "thread-self", "1", "1/task/1"] {
-        let attr = folder.path().join(own).join("attr");
+        let attr = folder.join(own).join("attr");
         fs::create_dir_all(attr.join("apparmor")).unwrap();
         for file in ["exec", "current", "apparmor/exec"] {
             fs::write(attr.join(file), "").unwrap();
         }
     }
-    folder
 }
 
 fn untouched(folder: &Path) {
@@ -385,29 +383,29 @@ fn held(output: Output) {
 }
 
 #[test]
-fn a_false_proc_of_the_image_or_of_a_volume_does_not_get_the_label() {
+fn a_false_proc_of_a_volume_is_refused_and_that_of_an_image_does_not_get_the_label() {
     need!(root, apparmor);
     let profile = Profile::load("volume");
-    let folder = false_proc();
+    let folder = tempfile::tempdir().unwrap();
+    make_false_proc(folder.path());
     let mount =
         json!({ "destination": "/proc", "type": "bind", "source": folder.path(), "options": ["bind"] });
-    // Refused or seen through; what must not be is a container without its profile.
-    differs([runc("refuses the mount"), crun("needs the container's own proc")], || {
-        let bundle = without_proc(bundle(&profile.name)).mount(mount);
-        let container = bundle.probe(["trap", "1"]).start();
-        held(container.exec(WRITES));
+    differs([crun("leaves it to the caller")], || {
+        without_proc(bundle(&profile.name)).mount(mount).create_fails().says("/proc");
     });
     untouched(folder.path());
-    differs([runc("needs the container's own proc")], || {
-        held(without_proc(bundle(&profile.name)).probe(WRITES).run());
-    });
+    let image = without_proc(bundle(&profile.name)).rootfs(|root| make_false_proc(&root.join("proc")));
+    let container = image.probe(WRITES).container();
+    differs([runc("needs the container's own proc")], || held(container.run()));
+    untouched(&container.rootfs_path().join("proc"));
 }
 
 #[test]
 fn a_container_that_covers_its_proc_does_not_get_the_label_of_an_exec() {
     need!(root, apparmor);
     let profile = Profile::load("covers");
-    let folder = false_proc();
+    let folder = tempfile::tempdir().unwrap();
+    make_false_proc(folder.path());
     let volume =
         json!({ "destination": "/volume", "type": "bind", "source": folder.path(), "options": ["bind"] });
     let container =
