@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::mount::MsFlags;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mknodat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
@@ -113,13 +114,34 @@ fn mount_long(new: &NewMount, at: BorrowedFd<'_>, slots: &Slots) -> Result<(), E
         new.source.as_deref(),
         path,
         Some(new.fs_type.as_c_str()),
-        nix::mount::MsFlags::empty(),
+        flags(new.attrs),
         new.long_data.as_deref(),
     )?;
+    if new.changes.is_empty() {
+        return Ok(());
+    }
+    // By its path, because `at` is below it. Another mount may be there by now, whose propagation is then what
+    // this one's should be; the flags that protect are on already.
     let mount = resolve::open_existing(slots.get(slots::ROOT)?, &new.target.path, 0)?;
-    let flags = MountAttr { set: new.attrs, ..MountAttr::default() };
-    mount_setattr(At::Fd(mount.as_fd()), false, &flags)?;
     apply_changes(mount.as_fd(), &new.changes)
+}
+
+/// `MOUNT_ATTR_*` as `mount(2)` takes them.
+fn flags(attrs: u64) -> MsFlags {
+    const TABLE: [(u64, MsFlags); 6] = [
+        (attr::RDONLY, MsFlags::MS_RDONLY),
+        (attr::NOSUID, MsFlags::MS_NOSUID),
+        (attr::NODEV, MsFlags::MS_NODEV),
+        (attr::NOEXEC, MsFlags::MS_NOEXEC),
+        (attr::NODIRATIME, MsFlags::MS_NODIRATIME),
+        (attr::NOSYMFOLLOW, MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW)),
+    ];
+    let times = match attrs & attr::ATIME {
+        attr::NOATIME => MsFlags::MS_NOATIME,
+        attr::STRICTATIME => MsFlags::MS_STRICTATIME,
+        _ => MsFlags::MS_RELATIME,
+    };
+    TABLE.iter().filter(|(attr, _)| attrs & attr != 0).fold(times, |all, (_, flag)| all | *flag)
 }
 
 /// `/proc/self/fd/N`, for calls that take no descriptor. The host's `/proc`: before the pivot.

@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use spec_tests::facts::{has, mount_at};
-use spec_tests::{Bundle, Value, differs, differs_at_times, json, need, runc_before, youki};
+use spec_tests::runtime::under_test;
+use spec_tests::{Bundle, Flavor, Value, crun, differs, differs_at_times, json, need, runc_before, youki};
 
 use crate::Owner;
 use crate::canary::Canary;
@@ -96,6 +97,57 @@ fn no_folder_that_a_container_exchanges_leads_a_mount_to_the_host() {
         });
     });
     assert!(!attacker.stderr().contains("probe"), "{}", attacker.stderr());
+}
+
+/// A mount that is found again by its path to get its flags: another one gets them. Options that are longer than
+/// fsconfig(2) takes are what keeps a runtime from setting the flags first.
+#[test]
+fn a_mount_has_its_flags_while_its_folder_is_exchanged() {
+    need!(root);
+    let layers = folder();
+    let upper = layers.path().join("u".repeat(150)).join("u".repeat(150));
+    for name in ["lower", "work"] {
+        fs::create_dir(layers.path().join(name)).unwrap();
+    }
+    fs::create_dir_all(&upper).unwrap();
+    let at = layers.path().display();
+    let options = json!([
+        "nosuid",
+        "nodev",
+        "noexec",
+        "ro",
+        format!("lowerdir={at}/lower"),
+        format!("workdir={at}/work"),
+        format!("upperdir={}", upper.display()),
+    ]);
+    // The link leads to a mount that then would be protected in its place.
+    let volume = Volume::new(Path::new("/vol"));
+    let container = Bundle::new()
+        .writable()
+        .mount(bind(volume.path(), "/vol"))
+        .mount(json!({ "destination": "/vol/x", "type": "overlay", "source": "overlay", "options": options }))
+        .container();
+    let are_set = |facts: &Value| {
+        let mounts = facts["mounts"].as_array().unwrap().iter();
+        for mount in mounts.filter(|m| m["type"] == "overlay") {
+            for flag in ["nosuid", "nodev", "noexec", "ro"] {
+                assert!(has(&mount["options"], flag), "{flag}: {mount}");
+            }
+        }
+    };
+    let alone = container.run();
+    // Options of that length are too much for one peer.
+    if under_test().flavor != Flavor::Youki {
+        are_set(&alone.ok().json());
+    }
+    differs_at_times([crun("sets ro by the path")], || {
+        volume.race().against(|| {
+            let out = container.run();
+            if out.status.success() {
+                are_set(&out.json());
+            }
+        });
+    });
 }
 
 /// CVE-2024-45310: what is missing on the way to a mount, a node or the working directory is made on the host.
