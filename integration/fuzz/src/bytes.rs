@@ -97,7 +97,7 @@ fn flip(bytes: &mut [u8], random: &mut Random) {
 fn put(bytes: &mut Vec<u8>, random: &mut Random) {
     let at = random.below(bytes.len() + 1);
     let count = 1 + random.below(4);
-    let new: Vec<u8> = (0..count).map(|_| random.next() as u8).collect();
+    let new: Vec<u8> = (0..count).map(|_| random.number() as u8).collect();
     bytes.splice(at..at, new);
 }
 

@@ -84,11 +84,11 @@ fn change_here(value: &mut Value, key: Option<&str>, vocabulary: &Vocabulary, ra
         *value = strange(vocabulary, random);
         return;
     }
-    if random.once_in(4) {
-        if let Some(other) = key.and_then(|key| vocabulary.under(key, random)) {
-            *value = other;
-            return;
-        }
+    if random.once_in(4)
+        && let Some(other) = key.and_then(|key| vocabulary.under(key, random))
+    {
+        *value = other;
+        return;
     }
     match value {
         Value::Object(map) => change_object(map, vocabulary, random),
@@ -180,7 +180,7 @@ fn strange(vocabulary: &Vocabulary, random: &mut Random) -> Value {
         17 => json!({}),
         18 => deep(|value| json!([value]), 60),
         19 => deep(|value| json!({ "a": value }), 60),
-        20 => json!(random.next()),
+        20 => json!(random.number()),
         21 => json!("x".repeat(5000)),
         _ => random.of(&vocabulary.texts).cloned().map_or(Value::Null, Value::String),
     }

@@ -137,7 +137,7 @@ fn judge(seccomp: &Seccomp, host: Arch, random: &mut ::fuzz::random::Random) -> 
         }
     }
     // Of numbers that nobody has named there is a verdict, too.
-    for nr in [0, 1, 499, 600, 1 << 30, (1 << 31) - 1, 1 << 31, u32::MAX, random.next() as u32] {
+    for nr in [0, 1, 499, 600, 1 << 30, (1 << 31) - 1, 1 << 31, u32::MAX, random.number() as u32] {
         for arch in [0, Arch::X86_64.audit(), Arch::X86.audit(), Arch::Aarch64.audit(), Arch::Arm.audit()] {
             interpreter::run(&program.filter, &Data { arch, nr, args: [u64::MAX; 6] });
         }

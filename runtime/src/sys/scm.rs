@@ -66,7 +66,7 @@ fn put_fds(header: &mut libc::msghdr, control: &mut Control, fds: &[BorrowedFd<'
         // `length`, and `i` is less than the number of descriptors in them. It is aligned: header and
         // buffer are aligned to 8. Made from the address of all of `control`, and not from that of the header alone,
         // it may be written.
-        unsafe { data.add(i).write(fd.as_raw_fd()) };
+        unsafe { data.wrapping_add(i).write(fd.as_raw_fd()) };
     }
 }
 
