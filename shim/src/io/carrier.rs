@@ -21,6 +21,7 @@ use super::relay::not_blocking;
 use super::set::{Set, Source};
 use crate::error::{Code, Error, Result};
 use crate::log::note;
+use crate::sys::memory::Program;
 
 #[derive(Debug)]
 pub(super) struct Carrier {
@@ -132,13 +133,17 @@ fn settle(mut kept: [RawFd; 2]) -> Result<()> {
 
 /// What the file does not take is told of once, and dropped: the container must not hang on a full disk.
 fn carry(bytes: &OwnedFd, file: &OwnedFd, path: &Path) {
+    // Of the program it needs little from now on.
+    if let Err(errno) = Program::find().give_back() {
+        note(&Error::sys("madvise", "", errno).to_string());
+    }
     let (mut page, mut has_failed) = ([0; 4096], false);
     loop {
         let count = match read(bytes, &mut page) {
             Ok(0) => return,
             Ok(count) => count,
             Err(Errno::EINTR) => continue,
-            Err(errno) => return note(&format!("{}", Error::sys("read for", path.display(), errno))),
+            Err(errno) => return note(&Error::sys("read for", path.display(), errno).to_string()),
         };
         if let Err(errno) = write_all(file.as_fd(), &page[..count])
             && !std::mem::replace(&mut has_failed, true)
