@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::fcntl::{Flock, FlockArg};
 use spec_tests::facts::mount_at;
 use spec_tests::need::skip;
 use spec_tests::rootless::USER;
-use spec_tests::{Bundle, Value, crun, differs, json, need, rootless, runc};
+use spec_tests::runtime::under_test;
+use spec_tests::socket::Listener;
+use spec_tests::{Bundle, Flavor, Value, crun, differs, json, need, rootless, runc};
 
 fn user() -> Bundle {
     rootless(Bundle::new())
@@ -30,6 +33,37 @@ fn a_user_with_a_single_mapping_is_root_inside() {
     {
         assert_eq!(mount_at(&facts, target)["type"], kind, "{target}");
     }
+}
+
+/// To take the listener out of a process that cannot be dumped is a privilege: the process sends it,
+/// where the profile lets it.
+#[test]
+fn an_agent_answers_an_ordinary_users_container() {
+    need!(root, unprivileged_userns);
+    let with_rules = |rules: Value| {
+        let bundle = user();
+        let path = bundle.dir().join("agent");
+        let listener = Listener::bind(&path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let bundle = bundle.linux(|l| {
+            l["seccomp"] =
+                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "syscalls": rules });
+        });
+        (bundle.probe(["print", "alive"]).run(), listener)
+    };
+    let notify = json!({ "names": ["getpgid"], "action": "SCMP_ACT_NOTIFY" });
+    let (out, listener) = with_rules(json!([notify]));
+    assert_eq!(out.ok().stdout, "alive\n");
+    let (state, fds) = listener.receive_json();
+    assert_eq!((&state["fds"], fds.len()), (&json!(["seccompFd"]), 1));
+    let forbidden = json!({ "names": ["sendmsg"], "action": "SCMP_ACT_ERRNO" });
+    differs([crun("does without sendmsg"), runc("does without sendmsg")], || {
+        let (out, _listener) = with_rules(json!([notify, forbidden]));
+        let out = out.refused();
+        if under_test().flavor == Flavor::Tare {
+            out.says("the seccomp listener: operation not permitted").says("CAP_SYS_PTRACE");
+        }
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use spec_tests::agent::{Agent, Answer, Call, Seen};
-use spec_tests::call::call;
+use spec_tests::call::{Running, call};
 use spec_tests::socket::Listener;
 use spec_tests::terminal::Terminal;
 use spec_tests::{
@@ -178,6 +178,22 @@ fn a_process_of_exec_has_a_listener_of_its_own() {
             fs::remove_file(&path).unwrap();
         }
         drop(first);
+    });
+}
+
+#[test]
+fn the_state_that_an_exec_tells_is_the_containers() {
+    need!(root);
+    let bundle = notifying([CALL]);
+    let listener = Listener::bind(&agent_path(&bundle));
+    let container = bundle.probe(["wait"]).create();
+    differs([runc("says running"), crun("sends the first listener only at start")], || {
+        let _first = listener.receive();
+        let exec = container.command(["exec", container.id(), "/probe", "print", "done"]);
+        let mut running = Running::spawn(exec, b"");
+        let (state, _fds) = listener.receive_json();
+        running.wait().ok();
+        assert_eq!(state["state"]["status"], "created");
     });
 }
 

@@ -129,7 +129,8 @@ fn known(case: &Case<'_>) -> Option<String> {
             "a filter around this runtime has a listener already, and the kernel allows one for a process"
         }
         ("pidfd_getfd", Errno::EPERM) => {
-            "to take the listener of a filter out of the container's process the runtime needs CAP_SYS_PTRACE"
+            "to take the listener of a filter out of the container's process the runtime needs CAP_SYS_PTRACE, or a \
+             profile that allows sendmsg, by which the process then sends it"
         }
         ("connect", Errno::ENAMETOOLONG) => "the path of a socket has at most 107 bytes",
         ("setns", Errno::EINVAL) => {

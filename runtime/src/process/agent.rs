@@ -4,7 +4,8 @@
 //!
 //! The listener is made inside the process that is filtered from then on. That process only says the
 //! number, by `write`, and the runtime takes the descriptor out of it: to send it, the process would
-//! need `sendmsg`, which a profile may forbid, or notify of, and then nobody could answer.
+//! need `sendmsg`, which a profile may forbid, or notify of, and then nobody could answer. It sends it
+//! all the same where the runtime has not the privilege to take it, and the profile lets `sendmsg` pass.
 
 use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
@@ -14,7 +15,6 @@ use crate::config::OCI_VERSION;
 use crate::error::{Error, Result};
 use crate::plan::step::Step;
 use crate::seccomp::Agent;
-use crate::sys::pidfd::pidfd_getfd;
 use crate::sys::scm::send_with_fds;
 use crate::terminal::socket::connect_to;
 
@@ -29,10 +29,8 @@ pub fn of(steps: &[Step]) -> Result<&Agent> {
 
 /// `state` is the container's, as JSON.
 pub fn hand_over(process: &Init, listener: RawFd, agent: &Agent, state: &[u8]) -> Result<()> {
-    let listener = pidfd_getfd(process.pidfd.as_fd(), listener)
-        .map_err(|e| Error::sys("pidfd_getfd", "the seccomp listener", e))?;
-    // First of all: when the process goes on, the answer to its next call may be the agent's.
-    process.listener_taken()?;
+    // The process goes on with this, before there is an agent: the answer to its next call may be his.
+    let listener = process.take_listener(listener, agent.sendmsg)?;
     let message = process_state(process.pid, agent, state);
     let stream = connect_to("seccomp agent", &agent.path)?;
     let failed = |errno| sent_in_vain(&agent.path, errno);
@@ -69,7 +67,7 @@ mod tests {
     fn the_message_is_the_specifications_document() {
         let state = br#"{"ociVersion":"1.2.0","id":"a","status":"creating","pid":7,"bundle":"/b"}"#;
         let read = |metadata: Option<&str>| -> oci_spec::runtime::ContainerProcessState {
-            let agent = Agent { path: "/a".into(), metadata: metadata.map(str::to_owned) };
+            let agent = Agent { path: "/a".into(), metadata: metadata.map(str::to_owned), sendmsg: true };
             serde_json::from_slice(&process_state(8, &agent, state)).unwrap()
         };
         let plain = read(None);

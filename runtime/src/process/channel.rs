@@ -7,6 +7,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{read, write};
 
 use super::protocol::{FromInit, SIZE, ToInit};
+use crate::sys::scm::{recv_with_fds, send_with_fds};
 
 /// The runtime's end.
 pub struct ParentEnd(OwnedFd);
@@ -33,9 +34,26 @@ impl ParentEnd {
         let Some(bytes) = receive(self.0.as_fd())? else { return Ok(None) };
         FromInit::decode(&bytes).map(Some).ok_or(Errno::EBADMSG)
     }
+
+    /// The next message, with the descriptor that came with it.
+    pub fn receive_descriptor(&self) -> Result<(Option<FromInit>, Option<OwnedFd>), Errno> {
+        let (mut bytes, mut descriptor) = ([0; SIZE], [None]);
+        let got = recv_with_fds(self.0.as_fd(), &mut bytes, &mut descriptor)?;
+        if got.bytes == 0 {
+            return Ok((None, None));
+        }
+        let message = FromInit::decode(&bytes[..got.bytes]).ok_or(Errno::EBADMSG)?;
+        let [descriptor] = descriptor;
+        Ok((Some(message), descriptor))
+    }
 }
 
 impl InitEnd {
+    /// By `sendmsg`, which a filter may not let through.
+    pub fn send_descriptor(&self, message: FromInit, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+        send_with_fds(self.0.as_fd(), &message.encode(), &[descriptor]).map(drop)
+    }
+
     pub fn send(&self, message: FromInit) -> Result<(), Errno> {
         send(self.0.as_fd(), &message.encode())
     }

@@ -181,17 +181,19 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// To the runtime, which takes it out of here (`process::agent` says why so). Only the agent is to
-    /// hold it: when he is gone, notifications fail and do not wait for ever.
+    /// To the runtime, which takes it out of here where it may (`process::agent` says why so). Only the
+    /// agent is to hold it: when he is gone, notifications fail and do not wait for ever.
     fn give(&self, listener: OwnedFd) -> Result<(), StepFailure> {
-        self.birth.channel.send(FromInit::Listener { number: listener.as_raw_fd() })?;
-        match self.birth.channel.receive()? {
-            Some(ToInit::ListenerTaken) => {
-                drop(listener);
-                Ok(())
-            }
-            other => Err(unexpected(other)),
+        let channel = &self.birth.channel;
+        let message = FromInit::Listener { number: listener.as_raw_fd() };
+        channel.send(message)?;
+        match channel.receive()? {
+            Some(ToInit::ListenerTaken) => {}
+            Some(ToInit::SendListener) => channel.send_descriptor(message, listener.as_fd())?,
+            other => return Err(unexpected(other)),
         }
+        drop(listener);
+        Ok(())
     }
 
     fn enter_cwd(&mut self, path: &CStr) -> Result<(), StepFailure> {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result, StepFailure, StepKind};
 use crate::plan::Program;
 use crate::plan::step::Step;
 use crate::sys::clone::{Clone, clone3};
-use crate::sys::pidfd::{pidfd_open, pidfd_send_signal};
+use crate::sys::pidfd::{pidfd_getfd, pidfd_open, pidfd_send_signal};
 use crate::sys::slots::{Slot, Slots};
 
 /// Whose child a new process becomes.
@@ -289,8 +289,26 @@ impl Init {
         self.send(ToInit::HooksDone)
     }
 
-    pub fn listener_taken(&self) -> Result<()> {
-        self.send(ToInit::ListenerTaken)
+    /// A copy of its descriptor of this number; it goes on. `sends`: where we may not take it, the
+    /// process can send it.
+    pub fn take_listener(&self, number: i32, sends: bool) -> Result<OwnedFd> {
+        let failed = |operation: &str, errno| Error::sys(operation, "the seccomp listener", errno);
+        match pidfd_getfd(self.pidfd.as_fd(), number) {
+            Ok(listener) => self.send(ToInit::ListenerTaken).map(|()| listener),
+            // Nobody but who has CAP_SYS_PTRACE takes anything out of a process that cannot be dumped.
+            Err(Errno::EPERM) if sends => {
+                self.send(ToInit::SendListener)?;
+                match self.channel.receive_descriptor().map_err(|errno| failed("receive", errno))? {
+                    (Some(FromInit::Listener { .. }), Some(listener)) => Ok(listener),
+                    (Some(FromInit::Failed { failure, .. }), _) => Err(failed("send", failure.errno)),
+                    (Some(_), _) => {
+                        Err(Error::Protocol("the process sent something else than its listener".into()))
+                    }
+                    (None, _) => Err(self.end()),
+                }
+            }
+            Err(errno) => Err(failed("pidfd_getfd", errno)),
+        }
     }
 
     fn send(&self, message: ToInit) -> Result<()> {

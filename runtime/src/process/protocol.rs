@@ -66,6 +66,8 @@ pub enum ToInit {
     },
     HooksDone,
     ListenerTaken,
+    /// It cannot be taken: it is to come with a copy of the message that named it.
+    SendListener,
     /// What the joiner asked for.
     Done,
 }
@@ -141,6 +143,7 @@ impl ToInit {
             ToInit::Done => packet(67, 0, 0, [0; 2]),
             ToInit::Enter => packet(68, 0, 0, [0; 2]),
             ToInit::ListenerTaken => packet(69, 0, 0, [0; 2]),
+            ToInit::SendListener => packet(70, 0, 0, [0; 2]),
         }
     }
 
@@ -152,6 +155,7 @@ impl ToInit {
             (67, 0, 0, [0, 0]) => ToInit::Done,
             (68, 0, 0, [0, 0]) => ToInit::Enter,
             (69, 0, 0, [0, 0]) => ToInit::ListenerTaken,
+            (70, 0, 0, [0, 0]) => ToInit::SendListener,
             _ => return None,
         })
     }
@@ -180,9 +184,8 @@ mod tests {
             assert_eq!(FromInit::decode(&message.encode()), Some(message));
             assert_eq!(ToInit::decode(&message.encode()), None, "the wrong way: {message:?}");
         }
-        for message in
-            [ToInit::Go { pid: 1 }, ToInit::HooksDone, ToInit::ListenerTaken, ToInit::Done, ToInit::Enter]
-        {
+        use ToInit::{Done, Enter, Go, HooksDone, ListenerTaken, SendListener};
+        for message in [Go { pid: 1 }, HooksDone, ListenerTaken, SendListener, Done, Enter] {
             assert_eq!(ToInit::decode(&message.encode()), Some(message));
             assert_eq!(FromInit::decode(&message.encode()), None, "the wrong way: {message:?}");
         }

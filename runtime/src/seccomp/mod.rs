@@ -38,6 +38,8 @@ pub struct Program {
 pub struct Agent {
     pub path: PathBuf,
     pub metadata: Option<String>,
+    /// The filter lets `sendmsg` pass.
+    pub sendmsg: bool,
 }
 
 /// A system call ABI. x32 shares its `AUDIT_ARCH_*` with x86-64 and is told apart by bit 30 of the

@@ -14,6 +14,10 @@ impl Action {
     pub(super) const KILL_THREAD: Action = Action(libc::SECCOMP_RET_KILL_THREAD);
     pub(super) const ENOSYS: Action = Action(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
 
+    fn passes(self) -> bool {
+        matches!(self.0, libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG)
+    }
+
     /// The kernel's own order when several filters disagree: the lower signed value wins.
     fn is_stricter_than(self, other: Action) -> bool {
         self.0.cast_signed() < other.0.cast_signed()
@@ -106,6 +110,7 @@ impl Policy {
             abis.push(Abi { arch, syscalls, newest });
         }
         warn_of_unknown_names(&seccomp.syscalls, &mut warnings);
+        let agent = agent.map(|agent| Agent { sendmsg: passes(host, "sendmsg", &abis, default), ..agent });
         Ok(Policy { default, abis, flags, agent, warnings })
     }
 }
@@ -140,11 +145,26 @@ fn agent(seccomp: &Seccomp, problems: &mut Vec<Problem>) -> Option<Agent> {
             problems.push(problem("listenerMetadata", "must not be set without listenerPath"));
         }
         (Some(path), true) => {
-            return Some(Agent { path: path.clone(), metadata: seccomp.listener_metadata.clone() });
+            let (path, metadata) = (path.clone(), seccomp.listener_metadata.clone());
+            return Some(Agent { path, metadata, sendmsg: false });
         }
         (_, false) => {}
     }
     None
+}
+
+/// Whether a call of the host's own ABI goes through, whatever its arguments.
+fn passes(host: Arch, name: &str, abis: &[Abi], default: Action) -> bool {
+    let verdict = abis.iter().find(|abi| abi.arch == host).and_then(|abi| {
+        let number = names::number(host, name)?;
+        let at = abi.syscalls.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+        abi.syscalls.get(at).map(|(_, verdict)| verdict)
+    });
+    match verdict {
+        None => default.passes(),
+        Some(Verdict::Always(action)) => action.passes(),
+        Some(Verdict::Rules(_)) => false,
+    }
 }
 
 fn flags(names: Option<&[String]>, notifies: bool, problems: &mut Vec<Problem>) -> libc::c_ulong {

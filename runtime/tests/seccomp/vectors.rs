@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::bpf::Call;
 use crate::profile::{arch, profile};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tare::seccomp::{Agent, Arch, Program, compile};
 
 /// Runs the program as the kernel would. Gives the verdict and how many jumps it took.
@@ -136,17 +136,35 @@ fn every_wrong_thing_of_a_profile_is_named_at_once() {
 
 #[test]
 fn a_profile_that_notifies_has_an_agent_and_a_listener() {
-    let json = |action: &str| {
-        serde_json::json!({
+    let profile_with = |action: &str| {
+        json!({
             "defaultAction": "SCMP_ACT_ERRNO", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"], "listenerPath": "/a",
             "listenerMetadata": "m", "syscalls": [{ "names": ["mkdir"], "action": action }],
         })
     };
-    let program = compile(&profile(&json("SCMP_ACT_NOTIFY")), Arch::X86_64).unwrap();
+    let program = compile(&profile(&profile_with("SCMP_ACT_NOTIFY")), Arch::X86_64).unwrap();
     assert_eq!(program.flags, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
-    assert_eq!(program.agent, Some(Agent { path: "/a".into(), metadata: Some("m".into()) }));
+    let agent = Agent { path: "/a".into(), metadata: Some("m".into()), sendmsg: false };
+    assert_eq!(program.agent, Some(agent));
     assert_eq!(run(&program, Arch::X86_64, 83, [0; 6]).0, libc::SECCOMP_RET_USER_NOTIF);
-    let program = compile(&profile(&json("SCMP_ACT_ALLOW")), Arch::X86_64).unwrap();
+    for (default, rule, passes) in [
+        ("SCMP_ACT_ALLOW", json!({ "names": ["read"], "action": "SCMP_ACT_ERRNO" }), true),
+        ("SCMP_ACT_ALLOW", json!({ "names": ["sendmsg"], "action": "SCMP_ACT_NOTIFY" }), false),
+        ("SCMP_ACT_ERRNO", json!({ "names": ["sendmsg"], "action": "SCMP_ACT_LOG" }), true),
+        (
+            "SCMP_ACT_ERRNO",
+            json!({ "names": ["sendmsg"], "action": "SCMP_ACT_ALLOW",
+                    "args": [{ "index": 2, "value": 0, "op": "SCMP_CMP_EQ" }] }),
+            false,
+        ),
+    ] {
+        let mut document = profile_with("SCMP_ACT_NOTIFY");
+        document["defaultAction"] = default.into();
+        document["syscalls"].as_array_mut().unwrap().push(rule);
+        let agent = compile(&profile(&document), Arch::X86_64).unwrap().agent.unwrap();
+        assert_eq!(agent.sendmsg, passes, "{document}");
+    }
+    let program = compile(&profile(&profile_with("SCMP_ACT_ALLOW")), Arch::X86_64).unwrap();
     assert_eq!((program.flags, program.agent), (0, None));
 }
 
