@@ -83,6 +83,11 @@ sanitize: ## the unit tests under Miri, as far as it goes, and with AddressSanit
 	@$(has) build
 	@$(suites) sanitize
 
+.PHONY: sweep
+sweep: ## every fault for every system call of the verbs, where `test` has one for some: an hour
+	@$(has) build
+	@$(suites) sweep
+
 .PHONY: soak
 soak: ## a thousand containers, on v1 here and on v2 in a virtual machine: nothing of them is left
 	@$(has) engines

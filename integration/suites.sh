@@ -2,7 +2,7 @@
 # Runs the suites and counts: every suite's seconds, and at the end one line
 # "N passed, N failed, N skipped". Ends with 1 if anything failed.
 #
-#   integration/suites.sh quick|check|test|v2|integration|containerd|docker-shim|engines-new|peers|bench|soak|fuzz|sanitize
+#   integration/suites.sh quick|check|test|v2|integration|containerd|docker-shim|engines-new|peers|bench|soak|fuzz|sanitize|sweep
 #   integration/suites.sh runtime|built|shim     the path of the runtime under test / of our builds
 #
 # RUNTIME, SHIM       another runtime or shim for `integration`, `containerd`; the default is our release build
@@ -162,18 +162,25 @@ programs() {
   done
 }
 
+# By itself: it is no part of the specification.
+stage_faults() {
+  mv "$stage/spec-tests" "$stage/spec-tests.all" &&
+    stage_tests spec-tests --features faults --test faults &&
+    mv "$stage/spec-tests" "$stage/faults" && mv "$stage/spec-tests.all" "$stage/spec-tests"
+}
+
 # What goes into the machines, in a folder that any user may read: the test binaries, the runtime.
 stage() {
   chmod 755 "$stage"
-  stage_tests spec-tests && stage_tests tare && stage_tests integration --test leaks --test small_limits --test soak \
-    --test shim_stories --test shim_cgroups --test shim_systemd || return 1
+  stage_tests spec-tests && stage_tests tare && stage_faults && stage_tests integration --test leaks \
+    --test small_limits --test soak --test shim_stories --test shim_cgroups --test shim_systemd || return 1
   rm "$stage/spec-tests/deps/cgroups_v1"
   # For one who is not root, and skipped by root.
   mkdir -p "$stage/of-user/deps"
   mv "$stage/spec-tests/deps/delegated" "$stage/of-user/deps/"
   cp "$stage/spec-tests/deps/cgroups_systemd" "$stage/of-user/deps/"
   strip -o "$stage/spec-tests/probe" "$target/$triple/debug/probe" &&
-    cp "$stage/spec-tests/probe" "$stage/of-user/" &&
+    cp "$stage/spec-tests/probe" "$stage/of-user/" && cp "$stage/spec-tests/probe" "$stage/faults/" &&
     programs "$stage/bin" && cp "$built" "$built_shim" "$stage/bin/" && cp integration/vm/tests.sh "$stage/"
 }
 
@@ -194,7 +201,7 @@ in_vm() {
   chmod 666 "$stage/skips"
   SKIPS=$stage/skips RUNTIME=$runtime SHIM=$stage/bin/containerd-shim-tare-v2 EXPECTED_SKIPS=${!expected:-} \
     BENCH_PROGRAMS=$stage/bin integration/vm/run.sh --vm "$vm" --share "$stage" --share "$PWD" "${options[@]}" --env SKIPS --env RUNTIME \
-    --env SHIM --env CI --env EXPECTED_SKIPS --env BENCH_PROGRAMS --env SOAK -- \
+    --env SHIM --env CI --env FAULTS --env EXPECTED_SKIPS --env BENCH_PROGRAMS --env SOAK -- \
     "$stage/tests.sh" "$stage" "$@" || status=1
   cat "$stage/skips" >> "$skips"
   return $status
@@ -238,6 +245,11 @@ check() {
 
 spec() { RUNTIME=$1 cargo test -p spec-tests --no-fail-fast "${@:2}"; }
 engines() { RUNTIME=$runtime cargo test -p integration --no-fail-fast "$@"; }
+
+# A fault for each system call in turn; FAULTS=full: every fault for every one of them.
+faults() {
+  RUNTIME=$built cargo test -p spec-tests --features faults --test faults
+}
 
 guard() {
   cargo build -p tare --profile guard --features alloc-guard && spec "$guarded"
@@ -334,6 +346,7 @@ case ${1:-} in
     suite spec spec "$built"
     [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] || suite spec-v2 spec_v2
     suite spec-guard guard
+    suite faults faults
     v2
     suite integration engines
     ;;
@@ -377,6 +390,11 @@ case ${1:-} in
   sanitize)
     suite miri nightly miri miri miri
     suite address nightly address rust-src address
+    ;;
+  sweep)
+    build
+    export FAULTS=full
+    suite faults faults
     ;;
   soak)
     build

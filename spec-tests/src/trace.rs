@@ -5,6 +5,7 @@
 //! as its result. <https://man7.org/linux/man-pages/man2/ptrace.2.html>
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -63,14 +64,12 @@ pub struct Traced {
 pub struct Process {
     pub pid: i32,
     start_time: String,
-    /// Of which program it was a process when it was last seen in the trace.
-    pub foreign: bool,
 }
 
 impl Process {
     fn new(pid: Pid) -> Self {
         let start_time = start_time(pid.as_raw()).map_or_else(String::new, |(_, time)| time);
-        Process { pid: pid.as_raw(), start_time, foreign: false }
+        Process { pid: pid.as_raw(), start_time }
     }
 
     /// It is still there, and not just its unreaped remains.
@@ -178,14 +177,12 @@ struct Tracer {
 
 impl Tracer {
     /// Whoever of parent and child is seen first: births come one after the other.
-    fn meet(&mut self, pid: Pid) -> bool {
+    fn meet(&mut self, pid: Pid) {
         let index = self.processes.len();
-        let new = !self.tracees.contains_key(&pid);
-        if new {
-            self.tracees.insert(pid, Tracee { index, ..Tracee::default() });
+        if let Entry::Vacant(new) = self.tracees.entry(pid) {
+            new.insert(Tracee { index, ..Tracee::default() });
             self.processes.push(Process::new(pid));
         }
-        new
     }
 
     fn stopped(&mut self, status: &WaitStatus) {
@@ -209,7 +206,6 @@ impl Tracer {
                     && let Some(tracee) = self.tracees.get_mut(&pid).filter(|tracee| tracee.index > 0)
                 {
                     tracee.foreign = true;
-                    self.processes[tracee.index].foreign = true;
                 }
                 self.go_on(pid, None);
             }

@@ -30,3 +30,17 @@ pub(super) fn write(path: &Path, pid: i32) -> Result<()> {
     }
     written.map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leftover_of_a_killed_writer_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".pid"), "12").unwrap();
+        write(&dir.path().join("pid"), 4711).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("pid")).unwrap(), "4711");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

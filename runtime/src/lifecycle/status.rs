@@ -177,8 +177,11 @@ mod tests {
         assert_eq!(status(&c), Status::Creating, "before the clone");
         c.record.init = init;
         c.record.stage = Stage::Created;
-        fs::write(c.dir.fifo_path(), "").unwrap();
+        nix::unistd::mkfifo(&c.dir.fifo_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let waiting = fs::OpenOptions::new().read(true).write(true).open(c.dir.fifo_path()).unwrap();
         assert_eq!(status(&c), Status::Created);
+        drop(waiting);
+        assert_eq!(status(&c), Status::Running, "its `start` died before it removed the fifo");
         fs::remove_file(c.dir.fifo_path()).unwrap();
         assert_eq!(status(&c), Status::Running);
         c.record.init.as_mut().unwrap().start_time += 1;

@@ -92,3 +92,20 @@ fn receive(fd: BorrowedFd<'_>) -> Result<Option<[u8; SIZE]>, Errno> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{StepFailure, StepKind};
+
+    #[test]
+    fn the_last_word_of_one_that_died_without_reading_is_heard() {
+        let (ours, theirs) = pair().unwrap();
+        let failed = FromInit::Failed { step: 4, failure: StepFailure::new(StepKind::Errno, Errno::EIO) };
+        ours.send(ToInit::Go { pid: 1 }).unwrap();
+        theirs.send(failed).unwrap();
+        drop(theirs);
+        assert_eq!(ours.receive(), Ok(Some(failed)));
+        assert_eq!(ours.receive(), Ok(None));
+    }
+}

@@ -16,6 +16,9 @@
 //!                                                 waits for start
 //!   at any time before Ready:   <-------------    FromInit::Failed, then _exit
 //!
+//!   An exec has neither Mounts nor a wait for start: Ready is said just before execve, and then the end of the
+//!   channel is the program's beginning.
+//!
 //!   With a joiner between the two, from it:
 //!     write id maps             <-------------    FromInit::NeedMaps    (and ToInit::Done back)
 //!     write clock offsets       <-------------    FromInit::NeedOffsets (and ToInit::Done back)

@@ -95,7 +95,9 @@ pub(crate) fn rich() -> Bundle {
             linux["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.msgmax": "4096" });
             linux["rootfsPropagation"] = json!("private");
             linux["personality"] = json!({ "domain": "LINUX" });
-            linux["resources"]["cpu"]["cpus"] = json!("0");
+            if need::controller("cpuset").is_ok() {
+                linux["resources"]["cpu"]["cpus"] = json!("0");
+            }
             linux["seccomp"] = seccomp();
         })
 }

@@ -68,13 +68,14 @@ pub(crate) fn first_own_call(calls: &[Call]) -> usize {
     last.map_or(0, |index| index + 1)
 }
 
-/// A child that has told the runtime all that it had to tell: what becomes of it then is what becomes of the
-/// container. Its first word and its last go the same way.
+/// A first process that has told the runtime all that it had to tell: what becomes of it then is what becomes of the
+/// container. Before all else it reads from the runtime, and where it reads it writes.
 pub(crate) fn is_after_its_last_word(calls: &[Call], hit: Call) -> bool {
-    let words = calls.iter().filter(|call| call.process == hit.process && call.number == libc::SYS_write);
-    let mut to_the_runtime =
-        words.clone().filter(|call| Some(call.arguments[0]) == words.clone().next().map(|w| w.arguments[0]));
-    hit.process > 0 && to_the_runtime.next_back().is_some_and(|last| hit.ordinal > last.ordinal)
+    let of_it = || calls.iter().filter(|call| call.process == hit.process && hit.process > 0);
+    let Some(read) = of_it().find(|call| call.number == libc::SYS_read) else { return false };
+    let words =
+        of_it().filter(|call| call.number == libc::SYS_write && call.arguments[0] == read.arguments[0]);
+    words.last().is_some_and(|last| hit.ordinal > last.ordinal)
 }
 
 /// Where a fault was put, in words.
@@ -209,10 +210,9 @@ pub(crate) fn in_general(message: &str) -> String {
     general
 }
 
-/// Of all processes that were seen none goes on, but for those that belong to the container of a story that runs on.
-pub(crate) fn nothing_lives(container: &Container, traced: &Traced) -> Result<(), String> {
+/// Of all processes that were seen none goes on.
+pub(crate) fn nothing_lives(traced: &Traced) -> Result<(), String> {
     let started = Instant::now();
-    let _ = container;
     loop {
         let alive: Vec<_> = traced.processes.iter().filter(|process| process.is_alive()).collect();
         if alive.is_empty() {

@@ -29,6 +29,9 @@ fn generalize(facts: &mut Value) {
         all.remove(volatile);
     }
     for (kind, link) in all["namespaces"].as_object_mut().unwrap() {
+        if link.is_null() {
+            continue;
+        }
         let file = kind.strip_suffix("_for_children").unwrap_or(kind);
         let whose = if *link == namespaces::own(file) { "the host's" } else { "another" };
         *link = json!(whose);

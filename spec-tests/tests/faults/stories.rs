@@ -81,7 +81,12 @@ fn run(name: &'static str, container: fn() -> Container) -> Story {
         container,
         prepare: |_| Stage::default(),
         command: |c| creating(c, &["run"]),
-        look: |c, _, traced| ended(c, seen(c, &contents(&traced.out))),
+        look: |c, _, traced| {
+            let mut life = ended(c, seen(c, &contents(&traced.out)));
+            // One of them that fails is a warning (runtime.md, "Lifecycle", step 13).
+            life[1].as_array_mut().unwrap().retain(|mark| mark != "poststop");
+            life
+        },
         clean: |c, _, end| {
             // What could not be deleted when the container had ended is there for another delete.
             if !end.killed && end.traced.err.contains("unable to start container process") {

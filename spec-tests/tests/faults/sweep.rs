@@ -109,8 +109,9 @@ pub(crate) fn play(story: &Story, most: usize, kills: bool) -> Report {
 
 fn sweep(story: &Story, most: usize, kills: bool, report: &mut Report) {
     let mut container = (story.container)();
-    let (baseline, calls) = unfaulted(story, &mut container);
-    let (again, _) = unfaulted(story, &mut container);
+    let (baseline, _) = unfaulted(story, &mut container);
+    // The first one may have made folders in the root filesystem.
+    let (again, calls) = unfaulted(story, &mut container);
     if let Some(difference) = difference(&baseline, &again) {
         panic!("two plays without a fault differ: {difference}");
     }
@@ -203,7 +204,7 @@ fn judge_one(
         *(if killed { &mut report.killed } else { &mut report.refused }) += 1;
         (story.clean)(container, stage, &End { traced, killed, baseline });
     }
-    judge::nothing_lives(container, traced)
+    judge::nothing_lives(traced)
 }
 
 fn unfaulted(story: &Story, container: &mut Container) -> (Value, Vec<Call>) {
@@ -211,7 +212,7 @@ fn unfaulted(story: &Story, container: &mut Container) -> (Value, Vec<Call>) {
     let traced = run((story.command)(container), None, LIMIT);
     assert_eq!((traced.code, traced.hung), (judge::SUCCESS, false), "without a fault: {}", traced.err);
     let seen = (story.look)(container, &stage, &traced);
-    judge::nothing_lives(container, &traced).unwrap();
+    judge::nothing_lives(&traced).unwrap();
     (seen, traced.calls)
 }
 
