@@ -1,4 +1,4 @@
-//! The inputs of a target, in memory and in its folder.
+//! The inputs of a target, in memory and in its file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,30 +8,34 @@ use std::time::{Duration, Instant};
 
 pub(crate) type Input = Vec<u8>;
 
-/// Bytes that all inputs of a folder may have together.
-const ROOM: usize = 16 << 10;
+/// Bytes that the inputs of one file may have together.
+const ROOM: usize = 5 << 10;
 
+/// The file has an input in each line, as a string of bytes in Rust, without its quotes.
 #[derive(Debug)]
 pub(crate) struct Corpus {
-    folder: PathBuf,
+    file: PathBuf,
     inputs: Vec<Input>,
-    /// How many of them the target has in its own code.
+    /// How many of them the target has in its own code, and how many the file.
     seeds: usize,
+    kept: usize,
 }
 
 impl Corpus {
     pub(crate) fn open(name: &str, seeds: &[Input]) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-        let mut paths: Vec<PathBuf> = match fs::read_dir(&folder) {
-            Ok(entries) => entries.map(|entry| entry.expect("an entry of the corpus").path()).collect(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => panic!("{}: {error}", folder.display()),
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(format!("{name}.txt"));
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => panic!("{}: {error}", file.display()),
         };
-        // The order in a folder is no order, and each run is to be the same.
-        paths.sort();
-        let read = |path: PathBuf| fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let inputs = seeds.iter().cloned().chain(paths.into_iter().map(read)).collect();
-        Self { folder, inputs, seeds: seeds.len() }
+        let read = |line: &str| {
+            unescape(line).unwrap_or_else(|| panic!("{}: {line:?} is no string of bytes", file.display()))
+        };
+        let kept: Vec<Input> = text.lines().map(read).collect();
+        let count = kept.len();
+        let inputs = seeds.iter().cloned().chain(kept).collect();
+        Self { file, inputs, seeds: seeds.len(), kept: count }
     }
 
     pub(crate) fn inputs(&self) -> &[Input] {
@@ -42,51 +46,60 @@ impl Corpus {
         self.inputs.push(input);
     }
 
-    /// Writes a failing input into the folder, where each later run finds it.
+    /// Writes a failing input into the file, where each later run finds it.
     pub(crate) fn keep_finding(&self, input: &[u8]) -> String {
-        let path = self.folder.join(name(input));
-        let written = fs::create_dir_all(&self.folder).and_then(|()| fs::write(&path, input));
-        match written {
-            Ok(()) => format!("\nkept as {}", path.display()),
-            Err(error) => format!("\n{} cannot be written: {error}", path.display()),
-        }
+        let kept = &self.inputs[self.seeds..self.seeds + self.kept];
+        self.write(kept.iter().map(Vec::as_slice).chain([input]));
+        format!("\nkept in {}", self.file.display())
     }
 
-    /// Adds to the folder the smallest of the inputs that lead where those in it and the seeds do not,
+    /// Adds to the file the smallest of the inputs that lead where those in it and the seeds do not,
     /// as long as there is room.
     pub(crate) fn keep(&self, is_json: bool, places: impl Fn(&[u8]) -> Vec<(usize, u8)>) {
-        fs::create_dir_all(&self.folder).unwrap_or_else(|e| panic!("{}: {e}", self.folder.display()));
-        let mut covered = BTreeSet::new();
-        let mut room = ROOM;
-        for (at, input) in self.inputs.iter().enumerate() {
-            let path = self.folder.join(name(input));
-            if at < self.seeds || path.exists() {
-                covered.extend(places(input));
-                room = room.saturating_sub(if at < self.seeds { 0 } else { input.len() });
-            }
-        }
-        let mut rest: Vec<&Input> = self.inputs[self.seeds..].iter().collect();
-        rest.sort_by_key(|input| input.len());
-        for input in rest {
-            // Where only how often it was passed is new, it is not worth a file of a document's size.
+        let (known, new) = self.inputs.split_at(self.seeds + self.kept);
+        let mut kept: Vec<&[u8]> = known[self.seeds..].iter().map(Vec::as_slice).collect();
+        let mut room = ROOM.saturating_sub(kept.iter().map(|input| input.len()).sum());
+        let mut covered: BTreeSet<_> = known.iter().flat_map(|input| places(input)).collect();
+        let mut new: Vec<&[u8]> = new.iter().map(Vec::as_slice).collect();
+        new.sort_by_key(|input| input.len());
+        for input in new {
             let new: Vec<_> = places(input).into_iter().filter(|place| !covered.contains(place)).collect();
+            // Where only how often it was passed is new, it is not worth a document's size.
             let worth = if is_json { input.len() / 256 } else { 0 };
             if new.len() > worth && input.len() <= room {
-                let path = self.folder.join(name(input));
-                fs::write(&path, input).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
                 room -= input.len();
                 covered.extend(new);
+                kept.push(input);
             }
         }
+        self.write(kept.into_iter());
+    }
+
+    fn write<'a>(&self, inputs: impl Iterator<Item = &'a [u8]>) {
+        let text: String = inputs.map(|input| format!("{}\n", input.escape_ascii())).collect();
+        fs::write(&self.file, text).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
     }
 }
 
-/// By what is in it (FNV-1a): the same input has the same name.
-fn name(input: &[u8]) -> String {
-    let hash = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+/// The inverse of `escape_ascii`.
+pub(crate) fn unescape(text: &str) -> Option<Input> {
+    let mut bytes = text.bytes();
+    let mut input = Input::new();
+    while let Some(byte) = bytes.next() {
+        input.push(match (byte, if byte == b'\\' { bytes.next()? } else { 0 }) {
+            (byte, 0) => byte,
+            (_, b'n') => b'\n',
+            (_, b'r') => b'\r',
+            (_, b't') => b'\t',
+            (_, byte @ (b'\\' | b'\'' | b'"')) => byte,
+            (_, b'x') => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                u8::try_from(digit(bytes.next()?)? << 4 | digit(bytes.next()?)?).ok()?
+            }
+            _ => return None,
+        });
+    }
+    Some(input)
 }
 
 pub(crate) fn shown(input: &[u8]) -> String {

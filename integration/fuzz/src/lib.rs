@@ -1,7 +1,7 @@
 //! Feeds a reader with bytes that nobody would write, and looks whether it keeps its promises: no panic,
 //! no endless work, no memory without end, and whatever else the target itself asserts.
 //!
-//! A target is a test beside the reader ([`target`]). Each has a corpus, `corpus/<name>/`: files that
+//! A target is a test beside the reader ([`target`]). Each has a corpus, `corpus/<name>.txt`: inputs that
 //! were found to lead to different places in the code, and those that once led to a failure. In
 //! a test run the corpus and a counted number of seeded changes of it are tried: the same ones
 //! each time. With `FUZZ_SECONDS` the changes go on so long, and in a build that is instrumented

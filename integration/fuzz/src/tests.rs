@@ -90,3 +90,14 @@ fn every_change_is_made_at_some_time() {
         bytes::change(&mut Vec::new(), &around, &mut random);
     }
 }
+
+#[test]
+fn an_input_comes_back_from_its_line() {
+    let all: Vec<u8> = (0..=255).collect();
+    let line = all.escape_ascii().to_string();
+    assert!(!line.contains('\n'));
+    assert_eq!(corpus::unescape(&line), Some(all));
+    for torn in ["\\", "\\x", "\\x0", "\\xzz", "\\q"] {
+        assert_eq!(corpus::unescape(torn), None, "{torn}");
+    }
+}
