@@ -481,8 +481,7 @@ fn rules_for_devices_stay() {
     };
     let expected = ["ENXIO", "EPERM", "EPERM"].map(|errno| json!({ "errno": errno }));
     assert_eq!(open(), expected);
-    let on_v2 = [crun("puts the document's rules in the place of the container's")];
-    differs(if is_v2() { &on_v2[..] } else { &[] }, || {
+    differs([crun("puts the document's rules in the place of the container's")], || {
         for allow in [true, false] {
             let devices = json!([{ "allow": allow, "access": "rwm" }]);
             update_by(&container, &json!({ "pids": { "limit": 40 }, "devices": devices })).ok();
