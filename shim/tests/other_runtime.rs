@@ -226,20 +226,21 @@ fn a_file_on_a_server_that_is_away_holds_nobody_else_up() {
         Err(error) => return eprintln!("SKIPPED: no file system of FUSE: {error}"),
     };
     let uri = format!("file://{}/log", hung.0.display());
-    let address = shim.address.clone();
+    let (address, server) = (shim.address.clone(), shim.pid());
     let creating = std::thread::spawn(move || {
         let error = create(&mut shim, &uri).expect_err("it was taken away");
         (shim, error)
     });
-    // Its process is there, and waits.
-    std::thread::sleep(Duration::from_millis(300));
-    let begun = std::time::Instant::now();
+    let waits = |pid: &i32| {
+        let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        place.contains("fuse") || place.contains("request_wait")
+    };
+    eventually("its process is there, and waits", || server::children(server).iter().any(waits));
     let mut other = UnixStream::connect(&address).expect("connected");
     other.set_read_timeout(Some(LONG)).expect("set");
     let state = task::StateRequest { id: "c1".into(), ..Default::default() };
     let error = server::call(&mut other, &mut Client::default(), "State", &state).expect_err("not yet");
     assert!(error.contains("container not created"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert!(!creating.is_finished());
     drop(hung);
     let (mut shim, error) = creating.join().expect("answered");

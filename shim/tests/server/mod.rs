@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use shim::wire::messages::bootstrap::{BootstrapParams, Extension};
 use shim::wire::messages::runc::Options;
 use shim::wire::messages::task;
@@ -122,18 +124,33 @@ impl Shim {
     /// # Panics
     /// When it is not there.
     pub fn pid(&self) -> i32 {
-        let bundle = self.path("c1").canonicalize().expect("the bundle");
+        self.find().expect("the server")
+    }
+
+    fn find(&self) -> Option<i32> {
+        let bundle = self.path("c1").canonicalize().ok()?;
         let there: Vec<i32> = fs::read_dir("/proc")
-            .expect("/proc")
+            .ok()?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == bundle))
             .collect();
         let is_copy = |pid: &i32| there.iter().any(|parent| parent != pid && children(*parent).contains(pid));
-        *there.iter().find(|pid| !is_copy(pid)).expect("the server")
+        there.iter().find(|pid| !is_copy(pid)).copied()
     }
 
     pub fn children(&self) -> Vec<i32> {
         children(self.pid())
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        // Of a test that has failed nobody else ends it.
+        if std::thread::panicking()
+            && let Some(pid) = self.find()
+        {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
     }
 }
 
