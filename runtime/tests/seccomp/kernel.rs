@@ -53,7 +53,7 @@ fn in_child(work: impl FnOnce() -> i32) -> Option<i32> {
         unsafe { libc::_exit(code) };
     }
     let mut status = 0;
-    // SAFETY: `status` is ours to write.
+    // SAFETY: waitpid(2) writes one int, and `status` lives here until it has returned.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
@@ -78,7 +78,7 @@ fn judges_alike(document: &Value, calls: &[Call]) {
         })
         .collect();
     let code = in_child(|| {
-        // SAFETY: plain numbers.
+        // SAFETY: this call of prctl(2) takes numbers alone and touches no memory of ours.
         unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         if tare::seccomp::apply::load(&program).is_err() {
             return 255;
