@@ -89,7 +89,7 @@ sweep: ## every fault for every system call of the verbs, where `test` has one f
 	@$(suites) sweep
 
 .PHONY: soak
-soak: ## a thousand containers, on v1 here and on v2 in a virtual machine: nothing of them is left
+soak: ## a thousand containers, on v1 here and on v2 in a virtual machine: nothing of them is left; the attacks' races for longer
 	@$(has) engines
 	@$(has) vm
 	@$(suites) soak

@@ -3,7 +3,7 @@
 #
 #   integration/install.sh build|check|test|engines|peers|vm
 #
-# Debian's packages only (apt-get, as root); cargo-deny comes from crates.io. Without root,
+# Debian's packages only (apt-get, as root); cargo-deny and youki come from crates.io. Without root,
 # or on another distribution, it says what is missing and ends with 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -217,7 +217,7 @@ kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground tare/deps
 # Each of these ends within its seconds on two busy processors, or hangs.
 v2() {
   suite v2-stage stage || return 1
-  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 360 -- \
+  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 480 -- \
     'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak \
     'integration/deps/shim_!(systemd)'
   suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 900 -- \
@@ -380,7 +380,7 @@ case ${1:-} in
     suite attacks-youki on_youki
     if suite v2-stage stage; then
       for peer in runc crun; do
-        suite v2-uml-$peer in_vm $peer uml --seconds 600 -- 'spec-tests/deps/!(cgroups_systemd)'
+        suite v2-uml-$peer in_vm $peer uml --seconds 900 -- 'spec-tests/deps/!(cgroups_systemd)'
       done
     fi
     ;;
@@ -401,6 +401,8 @@ case ${1:-} in
     export SOAK=${SOAK:-1000}
     suite soak engines --test soak
     suite soak-shim engines --test shim_soak
+    export ATTACK_SECONDS=${ATTACK_SECONDS:-30}
+    suite soak-attacks spec "$built" --test attacks
     suite v2-stage stage && suite soak-uml in_vm "$stage/bin/tare" uml --seconds 900 -- integration/deps/soak
     ;;
   bench)

@@ -34,7 +34,8 @@ fn address(bundle: &Bundle) -> String {
     text.trim().strip_prefix("unix://").expect("a path").to_owned()
 }
 
-/// CVE-2020-15257: an abstract socket can be reached from any container in the host's network, and asks nobody who he is.
+/// CVE-2020-15257: an abstract socket can be reached from any container in the host's network, and asks nobody who he
+/// is.
 #[test]
 fn the_socket_of_a_shim_is_for_root_of_the_host() {
     need!(root, program(shim::STOCK), program("busybox"));

@@ -2,7 +2,8 @@
 //! the table: advisory, what tare does, which of these tests shows it, and how its peers do; `table.rs` holds the two
 //! together.
 //!
-//! A race is run against a real racer, for `ATTACK_SECONDS` (1 unless set, less with one processor; more for a soak), and at least once.
+//! A race is run against a real racer, for `ATTACK_SECONDS` (1 unless set, less with one processor; more for a soak), and
+//! at least once.
 #![allow(clippy::unwrap_used)]
 
 mod canary;

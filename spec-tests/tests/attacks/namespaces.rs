@@ -18,7 +18,8 @@ fn whole(out: &Output, kinds: &[&str], what: &str) {
 
 const KINDS: [&str; 5] = ["pid", "mnt", "net", "ipc", "uts"];
 
-/// CVE-2021-43784: a length of 16 bits in what runc hands its child wraps at 64 KiB, and the rest is read as other fields.
+/// CVE-2021-43784: a length of 16 bits in what runc hands its child wraps at 64 KiB, and the rest is read as other
+/// fields.
 #[test]
 fn more_than_64_kibibytes_of_anything_lose_no_namespace() {
     need!(root, userns);

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use spec_tests::call::call;
-use spec_tests::{
-    Bundle, Value, crun, crun_before, differs, differs_at_times, json, need, runc_before, youki,
-};
+use spec_tests::{Bundle, Value, crun, differs, differs_at_times, json, need, runc_before, youki};
 
 use crate::canary::Canary;
 use crate::racer::Racer;
@@ -159,11 +157,7 @@ fn no_file_is_written_through_a_link_of_the_image() {
 fn annotations_that_reach_systemd_are_declared() {
     need!(root);
     differs(
-        [
-            runc_before("1.2", "does not list them"),
-            crun_before("1.12", "has no `features`"),
-            youki("does not list them"),
-        ],
+        [runc_before("1.2", "does not list them"), crun("does not list them"), youki("does not list them")],
         || {
             let container = Bundle::new()
                 .config(|c| c["annotations"] = json!({ "org.systemd.property.ExecStopPost": "'/bin/false'" }))

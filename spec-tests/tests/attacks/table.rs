@@ -29,18 +29,13 @@ fn tests(below: &str) -> BTreeSet<String> {
     found
 }
 
-/// What follows `#[test]`, and what a macro makes a test of: what is called with `fn name(stage)`.
+/// What follows `#[test]`, or the macro that makes a test of a story.
 fn functions(text: &str) -> impl Iterator<Item = &str> {
-    let name = |part: &'_ str| -> Option<usize> { part.find('(') };
-    let plain = text.split("#[test]").skip(1).filter_map(move |part| {
-        let rest = part.split_once("fn ")?.1;
-        Some(&rest[..name(rest)?])
-    });
-    let stories = text.split("story! {").skip(1).filter_map(move |part| {
-        let rest = part.split_once("fn ")?.1;
-        Some(&rest[..name(rest)?])
-    });
-    plain.chain(stories)
+    let parts = ["#[test]", "story! {"].into_iter().flat_map(|mark| text.split(mark).skip(1));
+    parts.filter_map(|part| {
+        let (_, rest) = part.split_once("fn ")?;
+        rest.split_once('(').map(|(name, _)| name)
+    })
 }
 
 /// The words in backquotes.
