@@ -142,8 +142,10 @@ impl Target {
         let mut random = Random::new(seed);
         let mut state = State { seen: Vec::new(), tally: Tally::default(), check };
         let inputs: Vec<Input> = corpus.inputs().to_vec();
-        for input in &inputs {
-            state.attempt(input).map_err(|why| Box::new(Finding { why, input: input.clone() }))?;
+        let mut taken = Vec::new();
+        for (at, input) in inputs.iter().enumerate() {
+            let led = state.attempt(input).map_err(|why| Box::new(Finding { why, input: input.clone() }))?;
+            taken.extend(led.is_taken.then_some(at));
         }
         let mut vocabulary = Vocabulary::default();
         let mut words = self.words.clone();
@@ -158,14 +160,15 @@ impl Target {
                 Given::Time(time) if start.elapsed() >= time => break,
                 _ => {}
             }
-            let input = self.changed(corpus.inputs(), &vocabulary, &words, &compared, &mut random);
-            let found = state.attempt(&input).map_err(|why| {
+            let input = self.changed(corpus.inputs(), &taken, &vocabulary, &words, &compared, &mut random);
+            let led = state.attempt(&input).map_err(|why| {
                 let input = smallest(&input, &|input| failure(check, input).is_some());
                 Box::new(Finding { why, input })
             })?;
-            if found {
+            if led.is_new {
                 compared = sys::comparisons_of(|| drop(catch_unwind(AssertUnwindSafe(|| check(&input)))));
                 learn(&input, self.form, &mut vocabulary, &mut words);
+                taken.extend(led.is_taken.then_some(corpus.inputs().len()));
                 corpus.add(input);
             }
         }
@@ -175,6 +178,7 @@ impl Target {
     fn changed(
         &self,
         inputs: &[Input],
+        taken: &[usize],
         vocabulary: &Vocabulary,
         words: &[Vec<u8>],
         compared: &[(u64, u64)],
@@ -183,6 +187,12 @@ impl Target {
         // The newest half of the time: it leads where nothing has led yet.
         let from = if random.once_in(2) { inputs.len().saturating_sub(20) } else { 0 };
         let mut input = random.of(&inputs[from..]).cloned().unwrap_or_default();
+        // Or else one that was taken: behind a refusal there is little, and most inputs are refused.
+        if random.once_in(2)
+            && let Some(&at) = random.of(taken)
+        {
+            input.clone_from(&inputs[at]);
+        }
         let changes = 1 + random.below(6);
         let is_document = self.form == Form::Json && !random.once_in(10);
         match serde_json::from_slice(&input) {
@@ -224,6 +234,12 @@ fn learn(input: &[u8], form: Form, vocabulary: &mut Vocabulary, words: &mut Vec<
     }
 }
 
+/// Where an input led: where none has led before; to be taken.
+struct Led {
+    is_new: bool,
+    is_taken: bool,
+}
+
 struct State<'a, F> {
     /// Of each place in the code, how often it was passed in one run: one bit for each magnitude.
     seen: Vec<u8>,
@@ -232,12 +248,12 @@ struct State<'a, F> {
 }
 
 impl<F: Fn(&[u8]) -> bool> State<'_, F> {
-    /// Whether this input led where none has led. `Err`: what went wrong.
-    fn attempt(&mut self, input: &[u8]) -> Result<bool, String> {
+    /// `Err`: what went wrong.
+    fn attempt(&mut self, input: &[u8]) -> Result<Led, String> {
         self.tally.tried += 1;
         sys::take_counters(|_, _| {});
-        let taken = one(self.check, input)?;
-        self.tally.accepted += usize::from(taken);
+        let is_taken = one(self.check, input)?;
+        self.tally.accepted += usize::from(is_taken);
         let mut is_new = false;
         sys::take_counters(|place, count| {
             if self.seen.len() <= place {
@@ -250,7 +266,7 @@ impl<F: Fn(&[u8]) -> bool> State<'_, F> {
                 is_new = true;
             }
         });
-        Ok(is_new)
+        Ok(Led { is_new, is_taken })
     }
 }
 
