@@ -217,10 +217,10 @@ kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground tare/deps
 # Each of these ends within its seconds on two busy processors, or hangs.
 v2() {
   suite v2-stage stage || return 1
-  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 480 -- \
+  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 660 -- \
     'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak \
     'integration/deps/shim_!(systemd)'
-  suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 900 -- \
+  suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 1080 -- \
     "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks 'integration/deps/shim_!(stories)'
   suite v2-selinux in_vm "$stage/bin/tare" qemu --selinux --seconds 180 -- spec-tests/deps/labels
   suite v2-user in_vm "$stage/bin/tare" uml --user --seconds 120 -- of-user/deps/delegated
