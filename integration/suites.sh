@@ -220,6 +220,7 @@ v2() {
   suite v2-uml in_vm "$stage/bin/tare" uml --seconds 660 -- \
     'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak \
     'integration/deps/shim_!(systemd)'
+  FAULTS=${FAULTS:-5} suite v2-faults in_vm "$stage/bin/tare" uml --seconds 360 -- faults/deps/faults
   suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 1080 -- \
     "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks 'integration/deps/shim_!(stories)'
   suite v2-selinux in_vm "$stage/bin/tare" qemu --selinux --seconds 180 -- spec-tests/deps/labels

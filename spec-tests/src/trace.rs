@@ -139,6 +139,8 @@ fn trace(command: &mut Command, fault: Option<(Site, Fault, Possible)>, number: 
     let (out, err) = (file(), file());
     let copy = |file: &File| Stdio::from(file.try_clone().expect("dup"));
     command.stdin(Stdio::null()).stdout(copy(&out)).stderr(copy(&err));
+    // It is waited for by its number, as a tracer does.
+    #[allow(clippy::zombie_processes)]
     let child = traced(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let main = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     number.store(main.as_raw(), Ordering::SeqCst);

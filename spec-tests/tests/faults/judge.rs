@@ -73,9 +73,9 @@ pub(crate) fn first_own_call(calls: &[Call]) -> usize {
 pub(crate) fn is_after_its_last_word(calls: &[Call], hit: Call) -> bool {
     let of_it = || calls.iter().filter(|call| call.process == hit.process && hit.process > 0);
     let Some(read) = of_it().find(|call| call.number == libc::SYS_read) else { return false };
-    let words =
+    let mut words =
         of_it().filter(|call| call.number == libc::SYS_write && call.arguments[0] == read.arguments[0]);
-    words.last().is_some_and(|last| hit.ordinal > last.ordinal)
+    words.next_back().is_some_and(|last| hit.ordinal > last.ordinal)
 }
 
 /// Where a fault was put, in words.
