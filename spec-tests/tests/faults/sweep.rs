@@ -155,9 +155,10 @@ fn sweep(story: &Story, most: usize, kills: bool, report: &mut Report) {
         if let Some(wrong) = wrong {
             let place = judge::place(&traced, hit);
             let said = traced.err.trim();
-            report
-                .wrong
-                .push(format!("{}: {fault:?} {place}: exit {}: {said:?}: {wrong}", story.name, traced.code));
+            let wrong = format!("{}: {fault:?} {place}: exit {}: {said:?}: {wrong}", story.name, traced.code);
+            // At once too: the whole of a sweep takes its time.
+            eprintln!("  WRONG {wrong}");
+            report.wrong.push(wrong);
             // The next one starts afresh.
             let recovered = catch_unwind(AssertUnwindSafe(|| {
                 drop(std::mem::replace(&mut container, (story.container)()));
