@@ -130,10 +130,6 @@ struct Tracee {
     begun: bool,
 }
 
-#[expect(
-    clippy::zombie_processes,
-    reason = "reaped by waitpid(2), which alone tells of the stops of a tracee"
-)]
 fn trace(command: &mut Command, fault: Option<(Site, Fault, Possible)>, number: &AtomicI32) -> Traced {
     let file = || tempfile::tempfile().expect("a temporary file");
     let (out, err) = (file(), file());

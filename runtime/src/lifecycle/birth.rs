@@ -273,6 +273,7 @@ fn effects(
     match grown {
         Ok(()) => Ok(Born { init, config, starter: starter.theirs, notify_folder }),
         Err(error) => {
+            let error = init.explain(error);
             let error = if init.was_killed() { explain_oom(error, &cgroup) } else { error };
             let killed = init.kill();
             // runtime.md, "Lifecycle": a container whose hook failed goes on to its poststop hooks.

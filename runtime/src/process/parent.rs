@@ -176,11 +176,11 @@ fn with_joiner(
         loop {
             match hear(channel, pidfd).map_err(|e| Error::sys("read from", "the joiner", e))? {
                 Some(FromInit::NeedMaps) => {
-                    answers.write_maps(joiner)?;
+                    answers.write_maps(joiner).map_err(|e| ended_meanwhile(e, joiner, "the joiner"))?;
                     done()?;
                 }
                 Some(FromInit::NeedOffsets) => {
-                    answers.write_offsets(joiner)?;
+                    answers.write_offsets(joiner).map_err(|e| ended_meanwhile(e, joiner, "the joiner"))?;
                     done()?;
                 }
                 Some(FromInit::Born { pid }) => return Ok((pid, early)),
@@ -216,6 +216,14 @@ fn hear(channel: &ParentEnd, joiner: BorrowedFd<'_>) -> std::result::Result<Opti
             Ok(_) if fds[0].any() == Some(true) => return channel.receive(),
             Ok(_) => return Ok(None),
         }
+    }
+}
+
+/// What was done to a process that is not there any more failed because of its end.
+fn ended_meanwhile(error: Error, pid: i32, who: &str) -> Error {
+    match error.errno() {
+        Some(Errno::ESRCH) => error.context(format!("{who} {}", end_of(pid))),
+        _ => error,
     }
 }
 
@@ -351,6 +359,11 @@ impl Init {
     pub fn end(&self) -> Error {
         let how = end_of(self.pid);
         Error::Protocol(format!("the container's first process {how} before it was ready"))
+    }
+
+    /// `error`, and that it has ended, if it is that what failed.
+    pub fn explain(&self, error: Error) -> Error {
+        ended_meanwhile(error, self.pid, "the container's first process")
     }
 
     /// It ended by `SIGKILL`, before anybody reaped it. How another's child ended is not ours to read:
