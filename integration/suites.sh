@@ -280,8 +280,9 @@ nightly() {
 # The tests whose code makes no system call that Miri lacks: parsers, packets, control messages, programs of BPF.
 # What reads golden files or waits for others is left out, and targets of fuzzing are too long for an interpreter.
 miri_tests=(sys::bpf sys::slots sys::scm::tests::what_is_put sys::keyctl::tests::the_permissions process::protocol
-  cgroup::systemd::wire cgroup::systemd::annotation cgroup::stats::tests cgroup::devices::tests state::time::tests::moments config::id
-  host::mounts::tests::escapes host::mounts::tests::of_proc privilege::tests privilege::apply::tests rootfs::options)
+  cgroup::systemd::wire::tests::values cgroup::systemd::wire::tests::the_bytes cgroup::systemd::annotation::tests::values
+  cgroup::stats::tests cgroup::devices::tests state::time::tests::moments config::id host::mounts::tests::escapes
+  host::mounts::tests::of_proc privilege::tests privilege::apply::tests rootfs::options)
 miri() {
   MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p tare --lib --no-fail-fast -- "${miri_tests[@]}" \
     --skip fuzz:: &&
