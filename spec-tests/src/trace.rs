@@ -223,7 +223,15 @@ impl Tracer {
     }
 
     /// A process whose birth was not noticed to its end would stand still when it is let go.
-    fn let_go(&self) {
+    fn let_go(&mut self) {
+        // Some may have been born of others that are about to say so.
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
+        while let Ok(status) = waitpid(None, Some(flags)) {
+            if status == WaitStatus::StillAlive {
+                break;
+            }
+            self.stopped(&status);
+        }
         for (pid, _) in self.tracees.iter().filter(|(_, tracee)| !tracee.begun && tracee.index > 0) {
             if let Ok(WaitStatus::Stopped(..)) = waitpid(*pid, Some(WaitPidFlag::__WALL)) {
                 ptrace::cont(*pid, None).ok();
