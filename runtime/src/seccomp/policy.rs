@@ -100,7 +100,7 @@ impl Policy {
             let Numbered { found, newest, private } =
                 numbered_rules(arch, &seccomp.syscalls, &actions, default);
             let newest = newest.filter(|_| answers_enosys);
-            let mut syscalls = decide(found, &mut warnings);
+            let mut syscalls = decide(found, &mut warnings)?;
             // A rule with the default action is no rule, but its syscall is known.
             for number in newest.into_iter().chain(private) {
                 if let Err(at) = syscalls.binary_search_by_key(&number, |(n, _)| *n) {
@@ -307,29 +307,47 @@ fn through_multiplexer(call: u64, tests: &[Test]) -> Vec<Test> {
 }
 
 /// One verdict for each number.
-fn decide(mut found: Vec<(u32, Rule)>, warnings: &mut Vec<String>) -> Vec<(u32, Verdict)> {
+fn decide(
+    mut found: Vec<(u32, Rule)>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(u32, Verdict)>, Vec<Problem>> {
     // Stable: rules of one syscall stay in the profile's order.
     found.sort_by_key(|(number, _)| *number);
-    let mut decided: Vec<(u32, Verdict)> = Vec::with_capacity(found.len());
-    for (number, rule) in found {
-        match decided.last_mut().filter(|(last, _)| *last == number) {
-            None => decided.push((number, Verdict::from(rule))),
+    let of_each = found.chunk_by(|(one, _), (other, _)| one == other);
+    of_each
+        .filter_map(|rules| rules.first().map(|(number, _)| (*number, rules)))
+        .map(|(number, rules)| {
             // A rule without conditions is the last word, and the first of them.
-            Some((_, Verdict::Always(_))) => {}
-            Some((_, verdict)) if rule.tests.is_empty() => *verdict = Verdict::Always(rule.action),
-            Some((_, Verdict::Rules(rules))) => insert(number, rules, rule, warnings),
+            let always = rules.iter().find(|(_, rule)| rule.tests.is_empty());
+            let verdict = match always {
+                Some((_, rule)) => Verdict::Always(rule.action),
+                None => Verdict::Rules(in_order(number, rules, warnings)?),
+            };
+            Ok((number, verdict))
+        })
+        .collect()
+}
+
+/// Those that all have conditions. Each takes an instruction at the least: with more than a program has, there is
+/// no reason to compare each with all others.
+fn in_order(
+    number: u32,
+    found: &[(u32, Rule)],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Rule>, Vec<Problem>> {
+    let mut rules = Vec::with_capacity(found.len().min(libc::BPF_MAXINSNS as usize));
+    for (_, rule) in found {
+        insert(number, &mut rules, rule, warnings);
+        if rules.len() > libc::BPF_MAXINSNS as usize {
+            let what =
+                format!("syscall {number} has more rules than the 4096 instructions that the kernel takes");
+            return Err(vec![problem("syscalls", what)]);
         }
     }
-    decided
+    Ok(rules)
 }
 
-impl From<Rule> for Verdict {
-    fn from(rule: Rule) -> Verdict {
-        if rule.tests.is_empty() { Verdict::Always(rule.action) } else { Verdict::Rules(vec![rule]) }
-    }
-}
-
-fn insert(number: u32, rules: &mut Vec<Rule>, rule: Rule, warnings: &mut Vec<String>) {
+fn insert(number: u32, rules: &mut Vec<Rule>, rule: &Rule, warnings: &mut Vec<String>) {
     if let Some(same) = rules.iter_mut().find(|r| r.tests == rule.tests) {
         // runc refuses this with "file exists" from libseccomp; the safe reading starts the container.
         if same.action != rule.action {
@@ -340,8 +358,8 @@ fn insert(number: u32, rules: &mut Vec<Rule>, rule: Rule, warnings: &mut Vec<Str
         }
         return;
     }
-    let at = super::precedence::position(rules, &rule);
-    rules.insert(at, rule);
+    let at = super::precedence::position(rules, rule);
+    rules.insert(at, rule.clone());
 }
 
 fn warn_of_unknown_names(rules: &[SyscallRule], warnings: &mut Vec<String>) {

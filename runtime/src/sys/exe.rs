@@ -147,8 +147,10 @@ fn detach(memory: &Range<usize>) -> Result<(), Errno> {
 
 fn set_exe(file: BorrowedFd<'_>) -> Result<(), Errno> {
     let (number, option) = (file.as_raw_fd(), libc::PR_SET_MM_EXE_FILE);
-    // SAFETY: PR_SET_MM_EXE_FILE takes a descriptor and no pointer.
-    cvt(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, option, number, 0, 0) }).map(drop)
+    let unused: libc::c_ulong = 0;
+    // SAFETY: PR_SET_MM_EXE_FILE takes a descriptor and no pointer; what it does not use is zero in the width
+    // that the kernel reads, as it asks.
+    cvt(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, option, number, unused, unused) }).map(drop)
 }
 
 fn set_map(file: BorrowedFd<'_>, layout: &Layout) -> Result<(), Errno> {
@@ -168,11 +170,13 @@ fn set_map(file: BorrowedFd<'_>, layout: &Layout) -> Result<(), Errno> {
         auxv_size: 0,
         exe_fd: file.as_raw_fd().unsigned_abs(),
     };
-    let size = size_of::<Map>();
+    let (size, unused) = (size_of::<Map>(), 0 as libc::c_ulong);
     // SAFETY: the kernel reads `size` bytes of `map`, which outlives the call; it checks each number and
     // only keeps them, all but the file's as they were.
-    cvt(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, PR_SET_MM_MAP, &raw const map, size, 0) })
-        .map(drop)
+    cvt(unsafe {
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, PR_SET_MM_MAP, &raw const map, size, unused)
+    })
+    .map(drop)
 }
 
 /// `Elf64_Phdr`

@@ -238,6 +238,28 @@ fn a_profile_beyond_the_kernels_limit_is_refused_and_not_truncated() {
     }
 }
 
+/// To sort as many rules as there may be by comparing each with all would take minutes.
+#[test]
+fn more_rules_than_instructions_are_refused_before_they_are_sorted() {
+    let rule = |n: u32| {
+        let args = [serde_json::json!({ "index": 0, "value": n, "op": "SCMP_CMP_EQ" })];
+        serde_json::json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": args })
+    };
+    let with = |rules: &[Value]| {
+        profile(&serde_json::json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules }))
+    };
+    let mut rules: Vec<Value> = (0..100_000).map(rule).collect();
+    let problems = compile(&with(&rules), Arch::X86_64).unwrap_err();
+    assert!(
+        problems[0].what.contains("syscall 16 has more rules than the 4096 instructions"),
+        "{problems:?}"
+    );
+    // One without conditions decides alone, wherever it stands.
+    rules.push(serde_json::json!({ "names": ["ioctl"], "action": "SCMP_ACT_LOG" }));
+    let program = compile(&with(&rules), Arch::X86_64).unwrap();
+    assert_eq!(run(&program, Arch::X86_64, 16, [7; 6]).0, libc::SECCOMP_RET_LOG);
+}
+
 /// Its own figure, printed with `--nocapture`; the bound is wide, for slow machines and debug builds.
 #[test]
 fn docker_s_profile_compiles_in_well_under_a_millisecond() {
