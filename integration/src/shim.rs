@@ -79,6 +79,8 @@ pub struct Stage {
     pub binary: Option<PathBuf>,
     /// Where the shims are put before they begin: directories of cgroups.
     pub cgroups: Vec<PathBuf>,
+    /// More of containerd's environment.
+    pub variables: Vec<(&'static str, &'static str)>,
     /// By pid, for the events: `init`, or an exec's id.
     names: Mutex<BTreeMap<u64, String>>,
 }
@@ -147,7 +149,8 @@ impl Stage {
         // The stock shim runs the runtime under test, ours its own.
         let binary = is_stock(shim).then(|| runtime::path().to_owned());
         let (shim, cgroups) = (shim.to_owned(), Vec::new());
-        Self { sandbox, systemd, events, shim, binary, cgroups, names: Mutex::default() }
+        let variables = Vec::new();
+        Self { sandbox, systemd, events, shim, binary, cgroups, variables, names: Mutex::default() }
     }
 
     /// A bundle whose container runs `args` in busybox; `edit` changes its configuration.
@@ -196,7 +199,7 @@ impl Stage {
         command.args(["-publish-binary", "/usr/bin/containerd"]).args(words);
         command.env("TTRPC_ADDRESS", self.sandbox.path("containerd.sock.ttrpc"));
         command.env("GRPC_ADDRESS", self.sandbox.path("containerd.sock")).env("NAMESPACE", NAMESPACE);
-        command.env("MAX_SHIM_VERSION", "2").env("GOMAXPROCS", "2");
+        command.env("MAX_SHIM_VERSION", "2").env("GOMAXPROCS", "2").envs(self.variables.iter().copied());
         command
     }
 

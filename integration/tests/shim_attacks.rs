@@ -4,8 +4,9 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use integration::need::skip;
 use integration::proto::Message;
-use integration::shim::{self, Bundle, Stage, Streams, Task};
+use integration::shim::{self, Bundle, Dialect, Stage, Streams, Task};
 use integration::{call, eventually, need};
 use serde_json::{Value, json};
 
@@ -206,6 +207,36 @@ fn no_annotation_or_variable_executes_a_logger() {
     // It ends at once, so Create may be refused.
     let _ended = task.create();
     eventually("the logger was executed", || mark.exists().then_some(()));
+}
+
+/// CVE-2026-53488: who needs no loggers has none, whoever asks.
+#[test]
+fn loggers_that_are_turned_off_are_not_executed() {
+    need!(root, program("busybox"));
+    if shim::is_stock(shim::path()) {
+        return skip("ours", "the stock shim has no such switch");
+    }
+    let mut stage = Stage::new(shim::path());
+    let (logger, mark) = (stage.sandbox.path("logger"), stage.sandbox.path("mark"));
+    fs::write(&logger, format!("#!/bin/sh\ntouch {}\n", mark.display())).expect("the logger");
+    call(std::process::Command::new("chmod").arg("755").arg(&logger)).ok();
+    stage.variables = vec![("TARE_SHIM_LOGGERS", "off")];
+    for (id, scheme) in [("c", "binary"), ("d", "binary-v2")] {
+        let stdout = format!("{scheme}://{}", logger.display());
+        let streams = Streams { stdout, ..Streams::default() };
+        let task = stage.task(stage.bundle(id, &["true"], |_| {}), streams);
+        let refusal = task.create().expect_err("a logger");
+        assert!(refusal.message.contains("TARE_SHIM_LOGGERS=off"), "{refusal:?}");
+    }
+    assert!(!mark.exists(), "it was executed");
+    // All else is as it was.
+    let task = stage.created(stage.bundle("e", &["true"], |_| {}), Streams::default());
+    task.start("").expect("start");
+    assert_eq!(task.wait(""), 0);
+    // A word that is neither is no permission.
+    stage.variables = vec![("TARE_SHIM_LOGGERS", "no")];
+    let reply = stage.start_reply(&stage.bundle("f", &["true"], |_| {}), Dialect::Words);
+    assert!(reply.err.contains("TARE_SHIM_LOGGERS is \"no\""), "{reply:?}");
 }
 
 /// CVE-2026-53492, CVE-2026-50195, CVE-2026-53489 (CRI's restore): links in an archive are followed, and what it says of

@@ -12,6 +12,7 @@ use shim::bootstrap::words::Words;
 use shim::bootstrap::{info, server};
 use shim::error::{Code, Error, Result};
 use shim::events::Publisher;
+use shim::io::LOGGERS;
 use shim::runtime::{command, linked, other_binary, state_root};
 use shim::serve::{Setup, serve};
 use shim::{files, log, mount};
@@ -54,6 +55,7 @@ fn run() -> Result<()> {
         "start" => {
             // What is executed as the server is what we run from: no container pays for it.
             seal()?;
+            loggers()?;
             let params = Params::read(&words, &input()?, |name| env::var(name).ok())?;
             let started = start::start(&Request {
                 words: &words,
@@ -80,11 +82,21 @@ fn run() -> Result<()> {
                     log::note(&format!("the limit on descriptors is not raised: {errno}"));
                 }
                 let publisher = Publisher::new(&ttrpc_address, &namespace);
-                serve(Setup { listener, namespace, publisher })
+                serve(Setup { listener, namespace, publisher, loggers: loggers()? })
             }
             None => Ok(()),
         },
         other => Err(Error::invalid(format!("unknown action {other:?}"))),
+    }
+}
+
+/// The word of who runs containerd, by whose environment it comes (CVE-2026-53488).
+fn loggers() -> Result<bool> {
+    match env::var_os(LOGGERS) {
+        None => Ok(true),
+        Some(word) if word == "on" || word.is_empty() => Ok(true),
+        Some(word) if word == "off" => Ok(false),
+        Some(word) => Err(Error::invalid(format!("{LOGGERS} is {word:?}, neither on nor off"))),
     }
 }
 

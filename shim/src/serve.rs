@@ -40,6 +40,8 @@ pub struct Setup {
     pub listener: OwnedFd,
     pub namespace: String,
     pub publisher: Publisher,
+    /// Whether a caller may have a logger executed (`binary://`).
+    pub loggers: bool,
 }
 
 /// Until `Shutdown` is called, or a signal asks for the end.
@@ -169,7 +171,7 @@ impl Loop {
             signals,
             connections: Connections::new(setup.listener, setup.namespace.clone())?,
             works: Works::default(),
-            streams: Streams::new(setup.namespace),
+            streams: Streams::new(setup.namespace, setup.loggers),
             memory: Vec::new(),
             next_memory: 0,
             tasks: Tasks::default(),

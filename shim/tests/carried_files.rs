@@ -23,6 +23,7 @@ fn open(stdout: &str, stderr: &str) -> Stdio {
         io_gid: 0,
         id: "c1",
         namespace: "ns",
+        loggers: true,
     };
     Stdio::open_on(host, &request).expect("opened")
 }

@@ -47,6 +47,7 @@ fn no_descriptor_is_left_of_any_kind_of_stdio_however_far_it_came() {
                     io_gid: 0,
                     id: "c1",
                     namespace: "ns",
+                    loggers: true,
                 };
                 if let Ok(stdio) = Stdio::open(&request) {
                     live(stdio, stages);

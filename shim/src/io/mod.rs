@@ -36,6 +36,9 @@ use self::set::{Set, Source};
 use self::uri::Target;
 use crate::error::{Error, Result};
 
+/// The variable in containerd's environment that turns loggers off.
+pub const LOGGERS: &str = "TARE_SHIM_LOGGERS";
+
 /// What a request to create or to exec says of the streams.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -50,6 +53,8 @@ pub struct Request<'a> {
     /// For a logger.
     pub id: &'a str,
     pub namespace: &'a str,
+    /// Loggers may be executed.
+    pub loggers: bool,
 }
 
 /// What the runtime gets.
@@ -108,6 +113,10 @@ impl Stdio {
         let (stdout, stderr) = (Target::parse(request.stdout)?, Target::parse(request.stderr)?);
         let is_same = stdout == stderr;
         let [stdout, stderr] = match (stdout, stderr) {
+            (Target::Logger(program), _) | (_, Target::Logger(program)) if !request.loggers => {
+                let what = format!("the logger {} is not executed: {LOGGERS}=off", program.path);
+                return Err(Error::Precondition(what));
+            }
             // One logger has both, whatever stderr is said to be.
             (Target::Logger(program), _) | (Target::Null, Target::Logger(program)) => {
                 let (logger, ends) = Logger::start(program, request.id, request.namespace, &mut stdio.set)?;

@@ -147,7 +147,17 @@ impl Client {
 }
 
 fn request<'a>(stdin: &'a str, stdout: &'a str, stderr: &'a str) -> Request<'a> {
-    Request { stdin, stdout, stderr, terminal: false, io_uid: 0, io_gid: 0, id: "c1", namespace: "ns" }
+    Request {
+        stdin,
+        stdout,
+        stderr,
+        terminal: false,
+        io_uid: 0,
+        io_gid: 0,
+        id: "c1",
+        namespace: "ns",
+        loggers: true,
+    }
 }
 
 fn terminal<'a>(stdin: &'a str, stdout: &'a str) -> Request<'a> {

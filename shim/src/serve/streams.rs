@@ -17,6 +17,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Streams {
     namespace: String,
+    loggers: bool,
     held: Vec<Held>,
     last: u32,
 }
@@ -33,8 +34,8 @@ struct Held {
 }
 
 impl Streams {
-    pub(super) fn new(namespace: String) -> Self {
-        Self { namespace, held: Vec::new(), last: 0 }
+    pub(super) fn new(namespace: String, loggers: bool) -> Self {
+        Self { namespace, loggers, held: Vec::new(), last: 0 }
     }
 
     pub(super) fn open(&mut self, key: &Key, names: &Names, target: &Target) -> Result<()> {
@@ -48,6 +49,7 @@ impl Streams {
             io_gid: target.io_gid,
             id,
             namespace: &self.namespace,
+            loggers: self.loggers,
         })
         .map_err(|error| error.context("failed to create init process I/O"))?;
         self.last = self.last.wrapping_add(1);
@@ -204,7 +206,7 @@ mod tests {
             io_uid: 0,
             io_gid: 0,
         };
-        let mut streams = Streams::new("ns".into());
+        let mut streams = Streams::new("ns".into(), true);
         streams.open(key, &names, &target).unwrap();
         streams
     }
