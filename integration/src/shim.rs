@@ -58,6 +58,16 @@ pub fn is_stock(shim: &Path) -> bool {
     shim.file_name().is_some_and(|name| name == STOCK)
 }
 
+/// containerd's own shim (seen with 1.7) tells of a deletion now and then before the end that it follows.
+fn in_order_again(told: &mut [String], wanted: &[&str]) {
+    for at in 1..told.len().min(wanted.len()) {
+        let is_swapped = told[at - 1] == wanted[at] && told[at] == wanted[at - 1];
+        if is_swapped && told[at].starts_with("exit ") && told[at - 1].starts_with("delete ") {
+            told.swap(at - 1, at);
+        }
+    }
+}
+
 /// How `start` is asked (the two forms of the bootstrap protocol).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Dialect {
@@ -358,7 +368,11 @@ impl Stage {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         std::thread::sleep(std::time::Duration::from_millis(200));
-        assert_eq!(self.told(), wanted, "the events of {}", self.shim.display());
+        let mut told = self.told();
+        if is_stock(&self.shim) {
+            in_order_again(&mut told, wanted);
+        }
+        assert_eq!(told, wanted, "the events of {}", self.shim.display());
     }
 
     /// Every process of the sandbox: pid, parent, state, name, as `/proc` inside shows them.
