@@ -3,8 +3,8 @@
 
 pub mod apply;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString};
 
 use crate::config::{Capabilities, User};
@@ -40,7 +40,7 @@ impl Privilege {
 pub fn environment(env: &[CString]) -> Vec<CString> {
     let mut out: Vec<CString> = Vec::with_capacity(env.len());
     // Kubernetes gives thousands of variables to a container of a namespace with many services.
-    let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(env.len());
+    let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();
     for variable in env {
         match places.entry(name(variable)) {
             Entry::Occupied(place) => out[*place.get()].clone_from(variable),

@@ -1,7 +1,7 @@
 //! Verdicts of compiled profiles, held against tables that libseccomp made (`seccomp/oracle.py`),
 //! and against vectors written by hand.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::bpf::Call;
@@ -51,7 +51,7 @@ fn verdicts_are_those_of_libseccomp() {
     for case in cases.as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let program = compile(&profile(&case["profile"]), arch(&case["host"])).unwrap();
-        let mut bases: HashMap<&str, Vec<u32>> = HashMap::new();
+        let mut bases: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for table in case["tables"].as_array().unwrap() {
             let (arch, args) = (arch(&table["arch"]), arguments(&table["args"]));
             let base = bases.get(table["arch"].as_str().unwrap());
