@@ -171,18 +171,17 @@ fn with_joiner(
     answers: &dyn Answers,
 ) -> Result<(i32, Option<FromInit>)> {
     let done = || channel.send(ToInit::Done).map_err(|e| Error::sys("answer", "the joiner", e));
+    let answered = |answer: Result<()>| match answer.and_then(|()| done()) {
+        // It has ended since it asked: what it had to say, or how it ended, is heard next.
+        Err(error) if matches!(error.errno(), Some(Errno::ESRCH | Errno::EPIPE)) => Ok(()),
+        other => other,
+    };
     let answer = || {
         let mut early = None;
         loop {
             match hear(channel, pidfd).map_err(|e| Error::sys("read from", "the joiner", e))? {
-                Some(FromInit::NeedMaps) => {
-                    answers.write_maps(joiner).map_err(|e| ended_meanwhile(e, joiner, "the joiner"))?;
-                    done()?;
-                }
-                Some(FromInit::NeedOffsets) => {
-                    answers.write_offsets(joiner).map_err(|e| ended_meanwhile(e, joiner, "the joiner"))?;
-                    done()?;
-                }
+                Some(FromInit::NeedMaps) => answered(answers.write_maps(joiner))?,
+                Some(FromInit::NeedOffsets) => answered(answers.write_offsets(joiner))?,
                 Some(FromInit::Born { pid }) => return Ok((pid, early)),
                 Some(FromInit::Failed { step, failure }) if step & JOINER != 0 => {
                     return Err(joiner_failure(spawn, step, failure));
@@ -216,14 +215,6 @@ fn hear(channel: &ParentEnd, joiner: BorrowedFd<'_>) -> std::result::Result<Opti
             Ok(_) if fds[0].any() == Some(true) => return channel.receive(),
             Ok(_) => return Ok(None),
         }
-    }
-}
-
-/// What was done to a process that is not there any more failed because of its end.
-fn ended_meanwhile(error: Error, pid: i32, who: &str) -> Error {
-    match error.errno() {
-        Some(Errno::ESRCH) => error.context(format!("{who} {}", end_of(pid))),
-        _ => error,
     }
 }
 
@@ -363,7 +354,12 @@ impl Init {
 
     /// `error`, and that it has ended, if it is that what failed.
     pub fn explain(&self, error: Error) -> Error {
-        ended_meanwhile(error, self.pid, "the container's first process")
+        match error.errno() {
+            Some(Errno::ESRCH) => {
+                error.context(format!("the container's first process {}", end_of(self.pid)))
+            }
+            _ => error,
+        }
     }
 
     /// It ended by `SIGKILL`, before anybody reaped it. How another's child ended is not ours to read:
