@@ -66,6 +66,18 @@ fn an_agent_answers_an_ordinary_users_container() {
     });
 }
 
+/// `start` returns before the program runs, and who is about to execute it cannot be looked into by an ordinary user.
+#[test]
+fn exec_right_after_start_waits_for_the_program() {
+    need!(root, unprivileged_userns);
+    differs([crun("does not wait")], || {
+        let hook = json!({ "path": "/probe", "args": ["/probe", "sleep", "1"] });
+        let container = user().hook("startContainer", hook).probe(["wait"]).create();
+        container.start().silent();
+        assert_eq!(container.exec(["print", "inside"]).ok().stdout, "inside\n");
+    });
+}
+
 #[test]
 fn devices_are_those_of_the_host_and_masks_hold() {
     need!(root, unprivileged_userns);

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -71,6 +72,33 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
         .map_err(super::create::unable_to_start)
 }
 
+/// How long a program may take to begin after `start` has returned.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+fn namespace(path: &Path) -> Result<u64> {
+    fs::metadata(path).map(|m| m.ino()).map_err(|e| Error::io("stat", path, &e))
+}
+
+/// `start` returns before the program runs, and until then the process is not dumpable: only root may look
+/// into it. An ordinary user waits for the program.
+fn namespace_of_init(init: state::Init, status: Status) -> Result<u64> {
+    let path = PathBuf::from(format!("/proc/{}/ns/user", init.pid));
+    let begun = Instant::now();
+    loop {
+        match namespace(&path) {
+            Err(error) if error.errno() == Some(Errno::EACCES) && !geteuid().is_root() => {
+                if status != Status::Running || begun.elapsed() >= BEGINNING {
+                    let why =
+                        "its program does not run yet, and only root may look into the process before that";
+                    return Err(error.context(why));
+                }
+            }
+            other => return other,
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The container that is joined, as it is now.
 struct Container<'a> {
     config: &'a Config,
@@ -90,12 +118,8 @@ impl<'a> Container<'a> {
             Errno::ESRCH => stopped(),
             other => Error::sys("pidfd_open", init.pid, other),
         })?;
-        let namespace = |of: &str| {
-            let path = PathBuf::from(format!("/proc/{of}/ns/user"));
-            fs::metadata(&path).map(|m| m.ino()).map_err(|e| Error::io("stat", &path, &e))
-        };
         let other_user_namespace = config.linux.namespaces.user != Namespace::Inherit
-            && namespace(&init.pid.to_string())? != namespace("self")?;
+            && namespace_of_init(init, status)? != namespace(Path::new("/proc/self/ns/user"))?;
         let setgroups_denied = other_user_namespace
             && fs::read_to_string(format!("/proc/{}/setgroups", init.pid))
                 .is_ok_and(|t| t.starts_with("deny"));
