@@ -29,7 +29,7 @@ pub fn of(steps: &[Step]) -> Result<&Agent> {
 
 /// `state` is the container's, as JSON.
 pub fn hand_over(process: &Init, listener: RawFd, agent: &Agent, state: &[u8]) -> Result<()> {
-    // The process goes on with this, before there is an agent: the answer to its next call may be his.
+    // The process lets go of it with this, before there is an agent: the answer to its next call may be his.
     let listener = process.take_listener(listener, agent.sendmsg)?;
     let message = process_state(process.pid, agent, state);
     let stream = connect_to("seccomp agent", &agent.path)?;
@@ -38,7 +38,7 @@ pub fn hand_over(process: &Init, listener: RawFd, agent: &Agent, state: &[u8]) -
     while sent < message.len() {
         sent += send_with_fds(stream.as_fd(), &message[sent..], &[]).map_err(failed)?;
     }
-    Ok(())
+    process.agent_told()
 }
 
 fn sent_in_vain(path: &Path, errno: nix::errno::Errno) -> Error {

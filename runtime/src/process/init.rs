@@ -193,7 +193,11 @@ impl Child<'_> {
             other => return Err(unexpected(other)),
         }
         drop(listener);
-        Ok(())
+        // Nothing of the program runs before there is an agent.
+        match channel.receive()? {
+            Some(ToInit::Done) => Ok(()),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn enter_cwd(&mut self, path: &CStr) -> Result<(), StepFailure> {

@@ -280,6 +280,11 @@ impl Init {
         }
     }
 
+    /// The listener is with its agent: the process may go on.
+    pub fn agent_told(&self) -> Result<()> {
+        self.send(ToInit::Done)
+    }
+
     pub fn go(&self) -> Result<()> {
         self.send(ToInit::Go { pid: self.pid })
     }
@@ -288,7 +293,7 @@ impl Init {
         self.send(ToInit::HooksDone)
     }
 
-    /// A copy of its descriptor of this number; it goes on. `sends`: where we may not take it, the
+    /// A copy of its descriptor of this number; it keeps none, and waits for [`Init::agent_told`]. `sends`: where we may not take it, the
     /// process can send it.
     pub fn take_listener(&self, number: i32, sends: bool) -> Result<OwnedFd> {
         let failed = |operation: &str, errno| Error::sys(operation, "the seccomp listener", errno);

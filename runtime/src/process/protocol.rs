@@ -11,7 +11,7 @@
 //!     createRuntime hooks
 //!     ToInit::HooksDone          ------------->   createContainer hooks, pivot, privileges
 //!     take the listener, tell   <-------------    FromInit::Listener { number }, where seccomp notifies
-//!     the agent                                   (and ToInit::ListenerTaken back, before the agent)
+//!     the agent                                   (ToInit::ListenerTaken back, and Done behind the agent)
 //!     record as created         <-------------    FromInit::Ready
 //!                                                 waits for start
 //!   at any time before Ready:   <-------------    FromInit::Failed, then _exit
