@@ -209,20 +209,21 @@ fn the_value_of_a_sysctl_is_one_value() {
     need!(root);
     let host = |file: &str| fs::read_to_string(format!("/proc/sys/{file}")).unwrap();
     let before = [host("kernel/core_pattern"), host("kernel/domainname"), host("kernel/shm_rmid_forced")];
+    let both = [
+        "try",
+        "read",
+        "/proc/sys/kernel/domainname",
+        ",",
+        "try",
+        "read",
+        "/proc/sys/kernel/shm_rmid_forced",
+    ];
     for value in
         ["a+kernel.shm_rmid_forced=1", "a,kernel.shm_rmid_forced=1", "a=b", "a b", "a;b", "$(id)", "a%2Bb"]
     {
         let out = Bundle::new()
             .linux(|l| l["sysctl"] = json!({ "kernel.domainname": value }))
-            .probe([
-                "try",
-                "read",
-                "/proc/sys/kernel/domainname",
-                ",",
-                "try",
-                "read",
-                "/proc/sys/kernel/shm_rmid_forced",
-            ])
+            .probe(both)
             .run()
             .ok();
         assert_eq!(
@@ -234,15 +235,7 @@ fn the_value_of_a_sysctl_is_one_value() {
     // The kernel takes the first line of what is written at once.
     let out = Bundle::new()
         .linux(|l| l["sysctl"] = json!({ "kernel.domainname": "a\nkernel.shm_rmid_forced=1" }))
-        .probe([
-            "try",
-            "read",
-            "/proc/sys/kernel/domainname",
-            ",",
-            "try",
-            "read",
-            "/proc/sys/kernel/shm_rmid_forced",
-        ])
+        .probe(both)
         .run();
     if out.status.success() {
         assert_eq!(out.json_lines(), [json!({ "ok": "a\n" }), json!({ "ok": before[2] })]);
