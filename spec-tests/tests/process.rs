@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use spec_tests::call::{call, through_shell};
 use spec_tests::socket::Listener;
 use spec_tests::terminal::Terminal;
-use spec_tests::{Bundle, Container, Value, crun, differs, json, need, runc, runc_before};
+use spec_tests::{Bundle, Container, Value, crun, crun_before, differs, json, need, runc, runc_before};
 
 /// The first of the words through a script, for descriptors and signals that the caller has.
 fn run_through_shell(container: &Container, script: &str, options: &[&str]) -> spec_tests::Output {
@@ -453,4 +454,28 @@ fn no_new_keyring_keeps_that_of_the_caller() {
     let container = Bundle::new().container();
     let facts = container.run_with(["--no-new-keyring"]).ok().json();
     assert!(!facts["keyring"].to_string().contains(container.id()), "{}", facts["keyring"]);
+}
+
+/// As runc: with the rights of the caller, or else with those of the user (a home on NFS).
+#[test]
+fn a_working_directory_is_entered_by_whoever_may() {
+    need!(root);
+    for owner in [0, 1000] {
+        let home = move |r: &Path| {
+            fs::create_dir(r.join("home")).unwrap();
+            chown(r.join("home"), Some(owner), Some(owner)).unwrap();
+            fs::set_permissions(r.join("home"), fs::Permissions::from_mode(0o700)).unwrap();
+        };
+        let change = |p: &mut Value| {
+            p["cwd"] = json!("/home");
+            p["user"] = json!({ "uid": 1000, "gid": 1000 });
+            p["capabilities"] = json!({});
+        };
+        let facts = Bundle::new().rootfs(home).process(change).facts();
+        assert_eq!(facts["cwd"], "/home", "of {owner}");
+        let container = Bundle::new().rootfs(home).process(change).probe(["wait"]).start();
+        differs([crun_before("1.21", "is in / instead")], || {
+            assert_eq!(container.exec(["facts"]).ok().json()["cwd"], "/home", "of {owner}");
+        });
+    }
 }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, stat};
-use nix::unistd::{chdir, read};
+use nix::unistd::read;
 
 use super::Privilege;
 use crate::error::{StepFailure, StepKind};
@@ -35,10 +35,9 @@ pub fn set_capabilities(privilege: &Privilege) -> Result<(), Errno> {
     (0..64).filter(|c| sets.ambient >> c & 1 == 1).try_for_each(prctl::raise_ambient)
 }
 
-/// Goes to the working directory, and makes sure that it is inside the root: a folder of the host
-/// that was still open somewhere would show itself here (CVE-2024-21626).
-pub fn enter_cwd(path: &CStr) -> Result<(), StepFailure> {
-    chdir(path)?;
+/// Whether the working directory is inside the root: a folder of the host that was still open
+/// somewhere would show itself here (CVE-2024-21626).
+pub fn is_inside() -> Result<(), StepFailure> {
     let mut buffer = [0u8; libc::PATH_MAX as usize];
     let length = getcwd(&mut buffer)?;
     if length > 0 && buffer[0] == b'/' {

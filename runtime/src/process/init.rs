@@ -200,13 +200,13 @@ impl Child<'_> {
         }
     }
 
-    fn enter_cwd(&mut self, path: &CStr) -> Result<(), StepFailure> {
+    fn enter_cwd(&self, path: &CStr) -> Result<(), StepFailure> {
+        if !self.in_cwd {
+            chdir(path)?;
+        }
         // A folder of the host that was still open would be found outside of the root, whoever went
         // there: so it is looked at in any case.
-        if self.in_cwd {
-            return privilege::enter_cwd(c".");
-        }
-        privilege::enter_cwd(path)
+        privilege::is_inside()
     }
 
     fn exec(&self) -> Errno {
