@@ -9,6 +9,7 @@
 //! | `print TEXT`, `error TEXT` | a line on stdout, on stderr |
 //! | `cat` | stdin to stdout |
 //! | `sleep SECONDS` | |
+//! | `reap` | from now on no child that has ended has to be waited for |
 //! | `wait` | says `ready`, waits for any signal, says `signal N` |
 //! | `trap N` | says `ready`, then `signal n` for each of N signals |
 //! | `children N` | N children that sleep for a minute; says how many there are |
@@ -60,6 +61,7 @@ fn verb(command: &[String]) -> Result<(), String> {
             std::thread::sleep(Duration::from_secs_f64(seconds.min(60.0)));
             Ok(())
         }
+        ["reap"] => sys::ignore_the_end_of_children().map_err(|e| e.to_string()),
         ["wait"] => trap(1),
         ["trap", count] => trap(number(count)?),
         ["children", count] => children(number(count)?),

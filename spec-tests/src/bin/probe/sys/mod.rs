@@ -38,6 +38,13 @@ pub(crate) fn wait_for_signal(set: &SigSet, limit: Duration) -> Result<c_int, Er
     }
 }
 
+/// As the first process of a container: of what is orphaned there.
+pub(crate) fn ignore_the_end_of_children() -> Result<(), Errno> {
+    // SAFETY: takes two numbers; SIG_IGN is no function, so no code of ours runs in a handler.
+    let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(Errno::last()) } else { Ok(()) }
+}
+
 fn sleep_and_exit(time: Duration) -> ! {
     std::thread::sleep(time);
     // SAFETY: ends the process; nothing of it is used afterwards.
