@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getegid, geteuid, pipe};
+use nix::unistd::{Pid, getegid, geteuid, getsid, pipe};
 use tare::config::IdMapping;
 use tare::error::{Error, Result};
 use tare::namespace::Kind;
@@ -42,6 +42,7 @@ const CASES: &[(&str, fn())] = &[
     ("in_a_new_user_namespace_the_child_is_its_root", user_namespace),
     ("init_is_a_child_of_the_runtime_and_not_of_the_joiner", joiner),
     ("a_forked_copy_bears_children_of_its_parent", sibling),
+    ("what_a_joiner_has_prepared_is_born_as_its_sibling", born_last),
     ("a_failing_joiner_says_what_it_could_not_do", failing_joiner),
     ("a_joiner_that_gets_no_answer_is_ended", unanswered_joiner),
     ("a_process_of_more_threads_does_not_clone", threaded),
@@ -448,6 +449,61 @@ fn bear_sibling(through_joiner: bool, tell: File) {
     assert!(!born.init.was_killed());
     born.init.kill().unwrap();
     write!(said, "{} {}", born.init.pid, born.init.was_killed()).unwrap();
+}
+
+/// It takes the joiner's place, with all that the joiner has become; and when the joiner is killed before it could name it, somebody notices.
+fn born_last() {
+    let steps = || {
+        birth(&[
+            Step::NewSession,
+            Step::Birth,
+            Step::Sync(Sync::Go),
+            Step::NewSession,
+            Step::Sync(Sync::Mounts),
+        ])
+    };
+    let bear = || {
+        let steps = steps();
+        let what = Spawn {
+            parentage: &Parentage::Ours,
+            steps: &steps,
+            program: &program(&[c"true"]),
+            joiner: &[JoinerStep::UnshareUser],
+            flags: 0,
+            cgroup: None,
+            tasks: &[],
+            mask: SigSet::empty(),
+        };
+        let init = spawn(&what, empty(), &Ourselves).unwrap();
+        Born { init, steps }
+    };
+    let mut born = bear();
+    let joiner = born.init.pid;
+    born.init.go().unwrap();
+    let Arrived::Born(pid) = born.wait().unwrap() else { panic!("nobody was born") };
+    let announced = Rc::new(std::cell::Cell::new(0));
+    let told = Rc::clone(&announced);
+    let announce = Rc::new(move |pid| {
+        told.set(pid);
+        Ok(())
+    });
+    born.init.born(pid, &Parentage::OurParents(announce)).unwrap();
+    assert_eq!((born.init.pid, announced.get()), (pid, pid));
+    assert_eq!(waitpid(Pid::from_raw(joiner), None), Err(Errno::ECHILD));
+    assert_eq!(born.status("PPid"), Pid::this().to_string());
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
+    born.init.go().unwrap();
+    assert_eq!(born.wait().unwrap(), Arrived::Mounts);
+    assert_eq!(getsid(Some(Pid::from_raw(pid))), Ok(Pid::from_raw(pid)));
+    born.init.kill().unwrap();
+
+    let killed = bear();
+    kill(Pid::from_raw(killed.init.pid), Signal::SIGKILL).unwrap();
+    killed.init.go().unwrap();
+    assert_eq!(killed.wait().unwrap(), Arrived::Executed);
+    assert!(killed.init.end().to_string().contains("SIGKILL"), "{}", killed.init.end());
+    killed.init.kill().unwrap();
 }
 
 fn failing_joiner() {

@@ -15,10 +15,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 use tare::process::foreground::Foreground;
 use tare::sys::spawn::{Argv, Program, Spawned, spawn};
-use tare::sys::tty::{set_size, standard_streams};
+use tare::sys::tty::{make_controlling, set_size, standard_streams};
 use tare::terminal::console::open_pty;
 
 const CASES: &[(&str, fn())] = &[
@@ -137,6 +137,8 @@ fn container(script: &str) {
     // Stands for the wait for `start`, during which the runtime attaches.
     sleep(Duration::from_millis(200));
     pty.adopt().unwrap();
+    setsid().unwrap();
+    make_controlling(standard_streams()[0]).unwrap();
     panic!("{}", Command::new("/bin/sh").args(["-c", script]).exec());
 }
 

@@ -13,6 +13,15 @@ fn running() -> Container {
     container
 }
 
+/// The same, and one whose processes may look into any other: there tare bears the new one last.
+fn both() -> [Container; 2] {
+    [Bundle::new(), Bundle::new().capabilities(["CAP_CHOWN", "CAP_SYS_PTRACE"])].map(|bundle| {
+        let container = bundle.probe(["facts", ",", "trap", "100"]).start();
+        container.wait_for_stdout("ready");
+        container
+    })
+}
+
 fn facts_of_init(container: &Container) -> Value {
     serde_json::from_str(container.stdout().lines().next().unwrap()).unwrap()
 }
@@ -20,9 +29,10 @@ fn facts_of_init(container: &Container) -> Value {
 #[test]
 fn exec_gives_the_output_and_the_exit_code() {
     need!(root);
-    let container = running();
-    let out = container.exec(["print", "out", ",", "error", "err", ",", "exit", "42"]);
-    assert_eq!((out.code(), out.stdout.as_str(), out.stderr.as_str()), (42, "out\n", "err\n"));
+    for container in both() {
+        let out = container.exec(["print", "out", ",", "error", "err", ",", "exit", "42"]);
+        assert_eq!((out.code(), out.stdout.as_str(), out.stderr.as_str()), (42, "out\n", "err\n"));
+    }
 }
 
 #[test]
@@ -37,8 +47,14 @@ fn exec_passes_stdin() {
 #[test]
 fn exec_joins_every_namespace_and_cgroup_and_has_the_same_privileges() {
     need!(root);
-    let container = running();
-    let (init, exec) = (facts_of_init(&container), container.exec(["facts"]).ok().json());
+    for container in both() {
+        is_as_init(&container);
+    }
+}
+
+#[track_caller]
+fn is_as_init(container: &Container) {
+    let (init, exec) = (facts_of_init(container), container.exec(["facts"]).ok().json());
     for fact in [
         "namespaces",
         "cgroups",
@@ -58,6 +74,9 @@ fn exec_joins_every_namespace_and_cgroup_and_has_the_same_privileges() {
     }
     differs([crun("clears no_new_privs")], || assert_eq!(exec["no_new_privs"], init["no_new_privs"]));
     assert_ne!(exec["pid"], 1);
+    for fact in ["ppid", "tracer", "parent_death_signal", "ignored", "blocked", "dumpable"] {
+        assert_eq!(exec[fact], init[fact], "{fact}");
+    }
     differs([crun_before("1.21", "makes no session")], || assert_eq!(exec["sid"], exec["pid"]));
 }
 
@@ -117,17 +136,18 @@ fn a_process_file_describes_the_whole_process() {
 #[test]
 fn a_detached_process_outlives_the_call_and_its_pid_is_written() {
     need!(root);
-    let container = running();
-    let path = container.dir().join("pid");
-    let mut command = container.command(["exec", "--detach", "--pid-file"]);
-    command.arg(&path).args([container.id(), "/probe", "wait"]);
-    let mut exec = Running::spawn(command, b"");
-    exec.wait().ok();
-    eventually("ready", || exec.stdout().contains("ready"));
-    // go-runc parses the whole file as a number: no newline.
-    let pid: i32 = fs::read_to_string(&path).unwrap().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGUSR2).unwrap();
-    eventually("the signal", || exec.stdout().contains("signal 12"));
+    for container in both() {
+        let path = container.dir().join("pid");
+        let mut command = container.command(["exec", "--detach", "--pid-file"]);
+        command.arg(&path).args([container.id(), "/probe", "wait"]);
+        let mut exec = Running::spawn(command, b"");
+        exec.wait().ok();
+        eventually("ready", || exec.stdout().contains("ready"));
+        // go-runc parses the whole file as a number: no newline.
+        let pid: i32 = fs::read_to_string(&path).unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGUSR2).unwrap();
+        eventually("the signal", || exec.stdout().contains("signal 12"));
+    }
 }
 
 #[test]
@@ -213,9 +233,10 @@ fn exec_without_a_program_is_refused() {
 #[test]
 fn exec_leaves_no_process_when_its_own_ends() {
     need!(root);
-    let container = running();
-    container.exec(["orphan"]).ok();
-    let procs = fs::read_to_string(container.cgroup("pids").join("cgroup.procs")).unwrap();
-    // Init and the orphan, which is the container's business; nothing of the runtime.
-    assert_eq!(procs.lines().count(), 2);
+    for container in both() {
+        container.exec(["orphan"]).ok();
+        let procs = fs::read_to_string(container.cgroup("pids").join("cgroup.procs")).unwrap();
+        // Init and the orphan, which is the container's business; nothing of the runtime.
+        assert_eq!(procs.lines().count(), 2);
+    }
 }

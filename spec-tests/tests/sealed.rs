@@ -305,3 +305,36 @@ fn ptrace_of_a_user_namespace_is_none_over_a_process_that_joins() {
     let seen = race(&container, &copy, PROBE);
     assert_eq!((&seen["places"], &seen["descriptors"]), (&json!([]), &json!([])), "{seen}");
 }
+
+/// The kernel refuses one who has CAP_SYS_PTRACE nothing: he can take over a process that joins, and with it all that
+/// it may do. That must be no more than he may himself.
+#[test]
+fn who_may_trace_every_process_gains_nothing_by_one_that_joins() {
+    need!(root, cpus(2));
+    let filter = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        // As engines' profiles do it, which cannot look at the arguments of clone3.
+        "syscalls": [
+            { "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS },
+            { "names": ["unshare", "setns"], "action": "SCMP_ACT_ERRNO" },
+            { "names": ["clone"], "action": "SCMP_ACT_ERRNO",
+              "args": [{ "index": 0, "value": libc::CLONE_NEWUSER, "valueTwo": libc::CLONE_NEWUSER, "op": "SCMP_CMP_MASKED_EQ" }] },
+        ],
+    });
+    let known = [runc("has all capabilities there"), crun("has all capabilities there")];
+    differs_at_times(known, || {
+        for (profile, no_new_privileges) in [(None, false), (Some(&filter), false), (Some(&filter), true)] {
+            let _alone = alone();
+            let (container, copy) = spying(vec!["CAP_CHOWN", "CAP_SYS_PTRACE"], |bundle| {
+                let bundle = bundle.process(|p| p["noNewPrivileges"] = json!(no_new_privileges));
+                match profile {
+                    Some(filter) => bundle.linux(|linux| linux["seccomp"] = filter.clone()),
+                    None => bundle,
+                }
+            });
+            let seen = race(&container, &copy, PROBE);
+            assert_eq!(seen["capabilities"], json!([0, 19]), "{seen}");
+            assert_eq!((&seen["places"], &seen["descriptors"]), (&json!([]), &json!(["socket"])), "{seen}");
+        }
+    });
+}

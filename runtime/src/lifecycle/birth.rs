@@ -511,7 +511,7 @@ fn expect(init: &Init, arrived: Arrived, expected: Arrived) -> Result<()> {
     match arrived {
         _ if arrived == expected => Ok(()),
         Arrived::Executed => Err(init.end()),
-        Arrived::Mounts | Arrived::Listener(_) | Arrived::Ready => {
+        Arrived::Mounts | Arrived::Listener(_) | Arrived::Ready | Arrived::Born(_) => {
             Err(Error::Protocol("the container's first process spoke out of turn".into()))
         }
     }

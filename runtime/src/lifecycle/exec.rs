@@ -181,6 +181,7 @@ struct Plan {
     joiner: Vec<JoinerStep>,
     limits: Limits,
     parentage: Parentage,
+    born_last: bool,
 }
 
 impl Plan {
@@ -217,6 +218,9 @@ impl Plan {
             .map_err(|problems| Error::Config { file: "process".into(), problems })?;
         let root = config.linux.namespaces.mount == Namespace::Inherit;
         let limits = Limits::of_exec(process);
+        // An ordinary user could not write to the files in /proc of what is born so, and it may do no more than he.
+        let born_last = geteuid().is_root()
+            && plan::exec::is_born_last(config, container.other_user_namespace, process, filter.as_ref());
         let steps = plan::exec::steps(&plan::exec::Input {
             id,
             process,
@@ -229,13 +233,14 @@ impl Plan {
             setup_ids: container.setup_ids()?,
             join_keyring: !container.record.no_new_keyring,
             personality: config.linux.personality,
+            born_last,
             change_root: root.then(|| c_path(&config.root.path)),
         });
-        let joiner = vec![
-            JoinerStep::JoinAll { init: slots::INIT, kinds: container.kinds() },
-            JoinerStep::Clone { flags: 0, cgroup: None },
-        ];
-        Ok(Self { steps, program, joiner, limits, parentage: parentage.clone() })
+        let mut joiner = vec![JoinerStep::JoinAll { init: slots::INIT, kinds: container.kinds() }];
+        if !born_last {
+            joiner.push(JoinerStep::Clone { flags: 0, cgroup: None });
+        }
+        Ok(Self { steps, program, joiner, limits, parentage: parentage.clone(), born_last })
     }
 }
 
@@ -349,9 +354,9 @@ fn execute(
     mask: SigSet,
     foreground: Option<&mut Foreground>,
 ) -> Result<Init> {
-    let (process, is_inside) = bear(request, container, plan, console.as_ref(), mask)?;
+    let (mut process, is_inside) = bear(request, container, plan, console.as_ref(), mask)?;
     drop(console);
-    match lead(request, container, plan, &process, is_inside, foreground) {
+    match lead(request, container, plan, &mut process, is_inside, foreground) {
         Ok(()) => Ok(process),
         Err(error) => match process.kill() {
             Ok(()) => Err(error),
@@ -429,7 +434,7 @@ fn lead(
     request: &ExecRequest,
     container: &Container<'_>,
     plan: &Plan,
-    process: &Init,
+    process: &mut Init,
     is_inside: bool,
     foreground: Option<&mut Foreground>,
 ) -> Result<()> {
@@ -438,17 +443,42 @@ fn lead(
     if !is_inside {
         container.record.cgroup.join_for_exec(process.pid, container.init.pid, &request.cgroup)?;
     }
-    plan.limits.apply(pid)?;
+    if !plan.born_last {
+        plan.limits.apply(pid)?;
+    }
     // It stands still and is as privileged as we are: limits may be raised as far as we may.
     plan.limits.apply_rlimits(pid)?;
-    if let Some(path) = &request.pidfd_socket {
-        send_pidfd(path, process.pidfd.as_fd(), PidfdOf::Exec)?;
+    if !plan.born_last {
+        hand_out(request, process)?;
     }
     process.go()?;
     // The terminal comes before the program; when it does not come, there is an error to read.
     let attached = foreground.map_or(Ok(()), Foreground::attach);
+    if plan.born_last {
+        be_born(plan, process)?;
+        // Not all of these are passed on to a child (sched(7), SCHED_FLAG_RESET_ON_FORK).
+        plan.limits.apply(Pid::from_raw(process.pid))?;
+        hand_out(request, process)?;
+        process.go()?;
+    }
     executed(container, plan, process)?;
     attached
+}
+
+fn hand_out(request: &ExecRequest, process: &Init) -> Result<()> {
+    match &request.pidfd_socket {
+        Some(path) => send_pidfd(path, process.pidfd.as_fd(), PidfdOf::Exec),
+        None => Ok(()),
+    }
+}
+
+fn be_born(plan: &Plan, process: &mut Init) -> Result<()> {
+    let failing = |index: usize| failing(&plan.steps, &plan.program, index);
+    match process.wait(&failing, &String::new)? {
+        Arrived::Born(pid) => process.born(pid, &plan.parentage),
+        Arrived::Executed => Err(process.end()),
+        _ => Err(Error::Protocol("the joiner spoke out of turn".into())),
+    }
 }
 
 /// Whether its program runs now: the end of the channel says so only of a process that had come so far.

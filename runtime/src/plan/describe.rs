@@ -206,6 +206,7 @@ impl Display for Step {
                 }
                 if *bind { f.write_str(", bind it on /dev/console") } else { Ok(()) }
             }
+            Step::ControllingTerminal => f.write_str("make it the controlling terminal"),
             Step::GiveStdio(uid) => write!(f, "give the standard streams to user {uid}"),
             Step::Sysctl(write) => write!(f, "write {} to /proc/{}", show(&write.value), show(&write.path)),
             Step::ReadonlyPath(path) => write!(f, "make {} read-only if it exists", show(path)),
@@ -249,6 +250,7 @@ impl Display for Step {
                 f.write_str("find the program:")?;
                 candidates.iter().try_for_each(|path| write!(f, " {}", show(path)))
             }
+            Step::Birth => f.write_str("clone: what was prepared goes on as a process of the container"),
             Step::WaitForStart => f.write_str("wait for start"),
             Step::Exec => f.write_str("execve"),
         }

@@ -58,7 +58,7 @@ pub(super) fn init(parts: &Parts<'_>) -> Vec<Step> {
     }
     inside(parts, &mut steps);
     let process = &parts.config.process;
-    privileges(process, parts.filter.as_ref(), &parts.privilege, parts.program, &mut steps);
+    privileges(process, parts.filter.as_ref(), &parts.privilege, parts.program, &[], &mut steps);
     steps.push(Step::Sync(Sync::Ready));
     steps.push(Step::WaitForStart);
     // After `start` and with the privileges of the process: as runc. (The specification says only
@@ -157,6 +157,7 @@ fn inside(parts: &Parts<'_>, steps: &mut Vec<Step>) {
         // In the container's own devpts, so that its number means there what it says.
         let bind = own_mounts && !parts.mounts.dev_is_bound;
         steps.push(Step::Console { size: process.console_size, bind });
+        steps.push(Step::ControllingTerminal);
     }
     steps.push(Step::GiveStdio(process.user.uid));
     if let Some(name) = &config.hostname {
@@ -225,12 +226,14 @@ fn child_hooks(kind: HookKind, parts: &Parts<'_>) -> Vec<Step> {
         .collect()
 }
 
-/// From the runtime's privilege to the process's. The same for init and exec.
+/// From the runtime's privilege to the process's. The same for init and exec; `birth` is what a process does that
+/// only comes to be with the rights of its program.
 pub(super) fn privileges(
     process: &Process,
     filter: Option<&seccomp::Program>,
     privilege: &Privilege,
     program: &Program,
+    birth: &[Step],
     steps: &mut Vec<Step>,
 ) {
     if program.find_home {
@@ -247,8 +250,10 @@ pub(super) fn privileges(
     // the user may enter (a home on NFS).
     steps.push(Step::TryCwd(process.cwd.clone()));
     steps.push(Step::BecomeUser(privilege.clone()));
-    steps.push(Step::Cwd(process.cwd.clone()));
     steps.push(Step::Capabilities(privilege.clone()));
+    // Before the paths that may lead through `/proc/self`.
+    steps.extend(birth.iter().cloned());
+    steps.push(Step::Cwd(process.cwd.clone()));
     steps.push(Step::Umask(process.user.umask.unwrap_or(0o022)));
     // With the rights that the program will have, and while there is somebody to tell.
     let named = process.args.first().is_some_and(|program| program.to_bytes().contains(&b'/'));

@@ -76,6 +76,8 @@ pub enum Step {
         size: Option<ConsoleSize>,
         bind: bool,
     },
+    /// What the standard input is now.
+    ControllingTerminal,
     /// The standard streams belong to the user of the process.
     GiveStdio(u32),
     Sysctl(Write),
@@ -105,6 +107,8 @@ pub enum Step {
         candidates: Vec<CString>,
         named: bool,
     },
+    /// The process of the container is born here, with the rights of its program; the one that has prepared all ends.
+    Birth,
     WaitForStart,
     Exec,
 }

@@ -5,11 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::step::Sync;
-use super::{Options, Plan, Step, build};
+use super::{Options, Plan, Program, Step, build, exec};
 use crate::cgroup::Driver;
-use crate::config::Config;
 use crate::config::id::ContainerId;
+use crate::config::{Config, Process};
 use crate::host::{CgroupLayout, Facts, Hierarchy};
+use crate::privilege::Privilege;
+use crate::seccomp::{Arch, compile};
 
 fn facts() -> Facts {
     Facts {
@@ -182,4 +184,107 @@ fn groups_that_may_not_be_set_are_refused_and_groups_that_are_not_asked_for_are_
     // Only when the id maps, whose files would be root's otherwise, are written.
     let go = position(&plan, |step| matches!(step, Step::Sync(Sync::Go)));
     assert!(matches!(plan.steps[go + 1], Step::Undumpable));
+}
+
+/// The steps of a process that joins, and whether it is born last.
+fn joining(document: &Value, process: &Value, other_user_namespace: bool) -> (bool, Vec<String>) {
+    let config =
+        Config::from_slice(document.to_string().as_bytes(), Path::new("config.json"), Path::new("/"));
+    let config = config.unwrap();
+    let (process, _) = Process::from_slice(process.to_string().as_bytes(), Path::new("process")).unwrap();
+    let filter = config.linux.seccomp.as_ref().map(|profile| compile(profile, Arch::X86_64).unwrap());
+    let born_last = exec::is_born_last(&config, other_user_namespace, &process, filter.as_ref());
+    let program = Program::new(&process.args, Vec::new());
+    let privilege = Privilege::plan(&process.user, process.capabilities, 40, false);
+    let steps = exec::steps(&exec::Input {
+        id: &ContainerId::new("box").unwrap(),
+        process: &process,
+        labels: &[],
+        filter: filter.as_ref(),
+        privilege: &privilege,
+        program: &program,
+        preserve_fds: 0,
+        undumpable_at_once: true,
+        setup_ids: None,
+        join_keyring: true,
+        personality: None,
+        born_last,
+        change_root: None,
+    });
+    (born_last, steps.iter().map(ToString::to_string).collect())
+}
+
+fn container(capability: &str, pids: Value, profile: Value) -> Value {
+    let set = json!([capability]);
+    json!({
+        "ociVersion": "1.3.0",
+        "process": { "args": ["sh"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+                     "capabilities": { "bounding": set, "permitted": set } },
+        "root": { "path": "rootfs" },
+        "linux": { "namespaces": [{ "type": "mount" }, pids], "seccomp": profile },
+    })
+}
+
+#[test]
+fn a_process_is_born_last_where_another_may_look_into_any() {
+    let allow = || json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+    let own = || json!({ "type": "pid" });
+    let without = |call: &str| {
+        let rule = json!({ "names": [call], "action": "SCMP_ACT_ERRNO" });
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] })
+    };
+    let notifying = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent",
+                            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] });
+    let (trace, chown) = ("CAP_SYS_PTRACE", "CAP_CHOWN");
+    let cases = [
+        (container(trace, own(), allow()), false, true, true),
+        (container(chown, own(), allow()), false, false, false),
+        (container(chown, json!({ "type": "pid", "path": "/proc/7/ns/pid" }), allow()), false, true, true),
+        // There, it is no capability over us.
+        (container(trace, own(), allow()), true, false, false),
+        // It is seen as long as we are.
+        (container(trace, json!({ "type": "uts" }), allow()), false, false, false),
+        (container(trace, own(), without("clone3")), false, true, true),
+        // Loaded before the birth, unless there is no_new_privs.
+        (container(trace, own(), without("clone")), false, false, true),
+        (container(trace, own(), without("setsid")), false, false, true),
+        (container(trace, own(), notifying), false, false, true),
+    ];
+    for (document, other_user_namespace, born_last, born_last_without_new_privileges) in cases {
+        for (no_new_privileges, expected) in [(false, born_last), (true, born_last_without_new_privileges)] {
+            let process = json!({ "args": ["sh"], "cwd": "/", "noNewPrivileges": no_new_privileges });
+            let (is_born_last, _) = joining(&document, &process, other_user_namespace);
+            assert_eq!(is_born_last, expected, "no_new_privs {no_new_privileges}: {document}");
+        }
+    }
+}
+
+#[test]
+fn what_is_born_last_has_no_more_rights_than_its_program() {
+    let document =
+        container("CAP_SYS_PTRACE", json!({ "type": "pid" }), json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
+    for no_new_privileges in [false, true] {
+        let process =
+            json!({ "args": ["/sh"], "cwd": "/", "noNewPrivileges": no_new_privileges, "terminal": true });
+        let (_, steps) = joining(&document, &process, false);
+        let birth = steps.iter().position(|step| step.starts_with("clone")).unwrap();
+        let is_filter = |step: &&String| step.starts_with("load the seccomp filter");
+        let filter = steps.iter().find(is_filter).unwrap();
+        let mut behind = vec![
+            "wait until the runtime says go",
+            "setsid",
+            "make it the controlling terminal",
+            "chdir to cwd \"/\" (inside the root)",
+            "umask 0022",
+            "find the program: /sh",
+            "tell the runtime that only the program is left",
+            "execve",
+        ];
+        if no_new_privileges {
+            behind.insert(6, filter);
+        } else {
+            assert!(steps[..birth].contains(filter), "{steps:#?}");
+        }
+        assert_eq!(steps[birth + 1..], behind);
+    }
 }

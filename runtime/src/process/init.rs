@@ -19,9 +19,9 @@ use crate::plan::Program;
 use crate::plan::step::{HookKind, Step, Sync};
 use crate::privilege::apply::{self as privilege, Home};
 use crate::rootfs::{apply as rootfs, masked, pivot, resolve, sysctl};
-use crate::sys::clone::{execve, exit_now};
+use crate::sys::clone::{OneThread, clone_sibling, execve, exit_now};
 use crate::sys::slots::{self, Slot, Slots};
-use crate::sys::{errno_text, fd, keyctl, prctl, procfs, signal};
+use crate::sys::{errno_text, fd, keyctl, prctl, procfs, signal, tty};
 use crate::{limits, seccomp, terminal};
 
 /// What init takes with it from the parent, all made before the clone.
@@ -43,6 +43,7 @@ const FAILED_TO_EXEC: i32 = 255;
 
 struct Child<'p> {
     birth: Birth<'p>,
+    one_thread: OneThread,
     /// Our pid as the runtime sees it.
     pid: i32,
     home: Option<Home>,
@@ -58,10 +59,10 @@ impl Birth<'_> {
 }
 
 /// The child's whole life until its program: never returns.
-pub fn run(birth: Birth<'_>) -> ! {
+pub fn run(birth: Birth<'_>, one_thread: OneThread) -> ! {
     crate::sys::alloc_guard::forbid();
     let steps = birth.steps;
-    let mut child = Child { birth, pid: 0, home: None, program: 0, in_cwd: false, ready: false };
+    let mut child = Child { birth, one_thread, pid: 0, home: None, program: 0, in_cwd: false, ready: false };
     for (index, step) in steps.iter().enumerate() {
         if let Err(failure) = child.walk(step) {
             child.fail(index, step, failure);
@@ -116,6 +117,7 @@ impl Child<'_> {
             Step::MoveRoot(full) => pivot::move_root(slots, full)?,
             Step::ChangeRoot(path) => pivot::change_root(path)?,
             Step::Console { size, bind } => console(slots, *size, *bind)?,
+            Step::ControllingTerminal => tty::make_controlling(tty::standard_streams()[0])?,
             Step::GiveStdio(uid) => terminal::stdio::give_to(*uid)?,
             Step::Sysctl(write) => sysctl::write(slots.get(slots::PROC)?, &write.path, &write.value)?,
             Step::ReadonlyPath(path) => masked::make_readonly(slots.get(slots::ROOT)?, path)?,
@@ -138,6 +140,7 @@ impl Child<'_> {
             Step::FindProgram { candidates, named } => {
                 self.program = privilege::find_program(candidates, *named)?;
             }
+            Step::Birth => self.bear()?,
             Step::WaitForStart => wait_for_start(slots)?,
             Step::Exec => return Err(self.exec().into()),
         }
@@ -197,6 +200,17 @@ impl Child<'_> {
         match channel.receive()? {
             Some(ToInit::Done) => Ok(()),
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// Goes on in the child, which ends when nobody lets it go.
+    fn bear(&self) -> Result<(), StepFailure> {
+        match clone_sibling(&self.one_thread)? {
+            None => Ok(()),
+            Some(pid) => {
+                self.birth.channel.send(FromInit::Born { pid })?;
+                exit_now(0)
+            }
         }
     }
 

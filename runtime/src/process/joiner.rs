@@ -1,5 +1,6 @@
 //! The short-lived process between runtime and init: it enters the namespaces that only a child can
-//! be born into, and clones init as its own sibling. The same rules as in `init`.
+//! be born into, and clones init as its own sibling, at once or (`exec`, where somebody may look) when init has nothing
+//! left to do. The same rules as in `init`.
 
 use std::path::PathBuf;
 
@@ -11,11 +12,11 @@ use super::protocol::{FromInit, JOINER, ToInit};
 use crate::error::{StepFailure, StepKind};
 use crate::namespace::plan::Join;
 use crate::plan::step::Step;
-use crate::sys::clone::{Clone, clone3, exit_now, setns};
+use crate::sys::clone::{Clone, OneThread, clone3, exit_now, setns};
 use crate::sys::slots::Slot;
 use crate::sys::{fd, prctl};
 
-/// What it does, in order; the last is a clone.
+/// What it does, in order. If the last is no clone, it goes on with init's steps itself, and one of those is the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinerStep {
     /// Goes into a cgroup of v1, so that init is born there (`cgroup::Entry`): before it is where somebody could look,
@@ -41,8 +42,10 @@ pub enum JoinerStep {
 /// What it does before its first step, by numbers that no step has.
 pub const CLOSING: u16 = 0x7fff;
 pub const HIDING: u16 = 0x7ffe;
+/// What it says after its last one.
+pub const JOINED: u16 = 0x7ffd;
 
-pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
+pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>, one_thread: OneThread) -> ! {
     crate::sys::alloc_guard::forbid();
     // What init begins with, before there is one at which a container could look (CVE-2016-9962): it
     // cannot be looked into, and nothing of the host's is open but what it will need, nor our copy of the
@@ -60,9 +63,12 @@ pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
     for (index, step) in steps.iter().enumerate() {
         let done = match step {
             JoinerStep::Clone { flags, cgroup } => match clone_init(&mut birth, *flags, *cgroup) {
-                Ok(Some(pid)) => birth.channel.send(FromInit::Born { pid }).map_err(StepFailure::from),
+                Ok(Clone::Parent { pid, .. }) => match birth.channel.send(FromInit::Born { pid }) {
+                    Ok(()) => exit_now(0),
+                    Err(errno) => Err(errno.into()),
+                },
                 // The child: it goes on where the joiner ends.
-                Ok(None) => init::run(birth),
+                Ok(Clone::Child(one_thread)) => init::run(birth, one_thread),
                 Err(errno) => Err(errno.into()),
             },
             other => walk(other, &mut birth),
@@ -71,7 +77,10 @@ pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>) -> ! {
             fail(&birth, u16::try_from(index).unwrap_or(0), failure);
         }
     }
-    exit_now(0)
+    if let Err(errno) = birth.channel.send(FromInit::Joined) {
+        fail(&birth, JOINED, errno.into());
+    }
+    init::run(birth, one_thread)
 }
 
 fn fail(birth: &Birth<'_>, step: u16, failure: StepFailure) -> ! {
@@ -111,11 +120,8 @@ fn ask(birth: &Birth<'_>, question: FromInit) -> Result<(), StepFailure> {
 }
 
 /// As a child of the runtime, not of the joiner, which is about to end.
-fn clone_init(birth: &mut Birth<'_>, flags: u64, cgroup: Option<Slot>) -> Result<Option<i32>, Errno> {
+fn clone_init(birth: &mut Birth<'_>, flags: u64, cgroup: Option<Slot>) -> Result<Clone, Errno> {
     // Init does not keep it.
     let cgroup = cgroup.map(|slot| birth.slots.take(slot)).transpose()?;
-    match clone3(flags | libc::CLONE_PARENT as u64, cgroup.as_ref().map(fd::borrow))? {
-        Clone::Child => Ok(None),
-        Clone::Parent { pid, .. } => Ok(Some(pid)),
-    }
+    clone3(flags | libc::CLONE_PARENT as u64, cgroup.as_ref().map(fd::borrow))
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::mem::replace;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::channel::{self, ParentEnd};
 use super::init::{self, Birth};
-use super::joiner::{self, CLOSING, HIDING, JoinerStep};
+use super::joiner::{self, CLOSING, HIDING, JOINED, JoinerStep};
 use super::protocol::{FromInit, JOINER, ToInit};
 use crate::error::{Error, Result, StepFailure, StepKind};
 use crate::plan::Program;
@@ -78,6 +79,8 @@ pub struct Spawn<'p> {
 pub struct Init {
     pub pid: i32,
     pub pidfd: OwnedFd,
+    /// Not yet itself: [`Init::born`].
+    is_joiner: bool,
     channel: ParentEnd,
     steps: usize,
     ours: bool,
@@ -94,6 +97,9 @@ pub trait Answers {
 /// Clones. Does not return in the child.
 pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<Init> {
     let init = clone(spawn, slots, answers)?;
+    if init.is_joiner {
+        return Ok(init);
+    }
     match spawn.parentage.announce(init.pid) {
         Ok(()) => Ok(init),
         Err(error) => match init.kill() {
@@ -124,33 +130,42 @@ fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<I
     let of_whom = spawn.parentage.flag();
     let is_ours = spawn.parentage.is_ours();
     let cgroup = cgroup.as_ref().map(crate::sys::fd::borrow);
+    let init = |pid, pidfd, channel, early| {
+        let early = Cell::new(early);
+        Init { pid, pidfd, is_joiner: false, channel, steps, ours: is_ours, early }
+    };
     if spawn.joiner.is_empty() {
         return match clone3(spawn.flags | of_whom, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
-            Clone::Child => init::run(birth),
-            Clone::Parent { pid, pidfd } => {
-                Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours, early: Cell::new(None) })
-            }
+            Clone::Child(one_thread) => init::run(birth, one_thread),
+            Clone::Parent { pid, pidfd } => Ok(init(pid, pidfd, ours, None)),
         };
     }
     // Init is the joiner's sibling: as the joiner is ours or our parent's, so is init.
     match clone3(of_whom, cgroup).map_err(|e| Error::sys("clone3", "", e))? {
-        Clone::Child => joiner::run(spawn.joiner, birth),
+        Clone::Child(one_thread) => joiner::run(spawn.joiner, birth, one_thread),
         Clone::Parent { pid, pidfd } => {
             // Else the end of the joiner would never be seen.
             drop(birth);
-            let born = with_joiner(pid, pidfd.as_fd(), &ours, spawn, answers);
-            let reaped = if is_ours {
-                waitpid(Pid::from_raw(pid), None).map(drop)
-            } else {
-                // Our parent reaps it; it must be out of the container's way before we go on.
-                ended(pidfd.as_fd())
+            let Some(born) = with_joiner(pid, pidfd.as_fd(), &ours, spawn, answers).transpose() else {
+                return Ok(Init { is_joiner: true, ..init(pid, pidfd, ours, None) });
             };
+            let reaped = reap_joiner(pid, pidfd.as_fd(), is_ours);
             let (pid, early) = born?;
-            reaped.map_err(|e| Error::sys("wait for", "the joiner", e))?;
+            reaped?;
             let pidfd = pidfd_open(pid).map_err(|e| Error::sys("pidfd_open", pid, e))?;
-            Ok(Init { pid, pidfd, channel: ours, steps, ours: is_ours, early: Cell::new(early) })
+            Ok(init(pid, pidfd, ours, early))
         }
     }
+}
+
+fn reap_joiner(pid: i32, pidfd: BorrowedFd<'_>, ours: bool) -> Result<()> {
+    let reaped = if ours {
+        waitpid(Pid::from_raw(pid), None).map(drop)
+    } else {
+        // Our parent reaps it; it must be out of the container's way before we go on.
+        ended(pidfd)
+    };
+    reaped.map_err(|e| Error::sys("wait for", "the joiner", e))
 }
 
 /// Waits for the end of a process that may be another's child.
@@ -163,13 +178,14 @@ fn ended(pidfd: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
     }
 }
 
+/// The pid of init, and what it has said already. `None`: the joiner goes on as init.
 fn with_joiner(
     joiner: i32,
     pidfd: BorrowedFd<'_>,
     channel: &ParentEnd,
     spawn: &Spawn<'_>,
     answers: &dyn Answers,
-) -> Result<(i32, Option<FromInit>)> {
+) -> Result<Option<(i32, Option<FromInit>)>> {
     let done = || channel.send(ToInit::Done).map_err(|e| Error::sys("answer", "the joiner", e));
     let answered = |answer: Result<()>| match answer.and_then(|()| done()) {
         // It has ended since it asked: what it had to say, or how it ended, is heard next.
@@ -182,7 +198,8 @@ fn with_joiner(
             match hear(channel, pidfd).map_err(|e| Error::sys("read from", "the joiner", e))? {
                 Some(FromInit::NeedMaps) => answered(answers.write_maps(joiner))?,
                 Some(FromInit::NeedOffsets) => answered(answers.write_offsets(joiner))?,
-                Some(FromInit::Born { pid }) => return Ok((pid, early)),
+                Some(FromInit::Born { pid }) => return Ok(Some((pid, early))),
+                Some(FromInit::Joined) => return Ok(None),
                 Some(FromInit::Failed { step, failure }) if step & JOINER != 0 => {
                     return Err(joiner_failure(spawn, step, failure));
                 }
@@ -203,16 +220,19 @@ fn with_joiner(
     born
 }
 
-/// Its words, or `None` when it has ended. Not only by the end of the channel: init, which it may have borne already,
-/// has the same one.
-fn hear(channel: &ParentEnd, joiner: BorrowedFd<'_>) -> std::result::Result<Option<FromInit>, Errno> {
+/// The words of a process, or `None` when it has ended. Not only by the end of the channel: one that it may have borne
+/// already has the same one.
+fn hear(channel: &ParentEnd, process: BorrowedFd<'_>) -> std::result::Result<Option<FromInit>, Errno> {
+    let mut timeout = PollTimeout::NONE;
     loop {
         let mut fds =
-            [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(joiner, PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
+            [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(process, PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(_) if fds[0].any() == Some(true) => return channel.receive(),
+            // Its last words may have come after `poll` had looked for some, and before it saw the end.
+            Ok(_) if timeout == PollTimeout::NONE => timeout = PollTimeout::ZERO,
             Ok(_) => return Ok(None),
         }
     }
@@ -240,6 +260,7 @@ fn joiner_failure(spawn: &Spawn<'_>, step: u16, failure: StepFailure) -> Error {
         Some(JoinerStep::UnshareUser) => "make a user namespace".into(),
         Some(JoinerStep::UnshareTime) => "make a time namespace".into(),
         None if index == usize::from(CLOSING) => "close_range".into(),
+        None if index == usize::from(JOINED) => "answer the runtime".into(),
         None if index == usize::from(HIDING) => "prctl PR_SET_DUMPABLE".into(),
         _ => "clone3".into(),
     };
@@ -253,12 +274,23 @@ pub enum Arrived {
     /// A filter is loaded that notifies: its listener has this number.
     Listener(i32),
     Ready,
+    /// By its joiner: [`Init::born`].
+    Born(i32),
     /// The channel closed: with the exec, or with the process itself. Which of them, its exit status
     /// tells; before `Ready` it can only be the latter.
     Executed,
 }
 
 impl Init {
+    /// Until now we spoke with its joiner, which ends. It is itself from here on, and waits for [`Init::go`].
+    pub fn born(&mut self, pid: i32, parentage: &Parentage) -> Result<()> {
+        let pidfd = pidfd_open(pid).map_err(|e| Error::sys("pidfd_open", pid, e))?;
+        let (joiner, its_pidfd) = (replace(&mut self.pid, pid), replace(&mut self.pidfd, pidfd));
+        self.is_joiner = false;
+        reap_joiner(joiner, its_pidfd.as_fd(), self.ours)?;
+        parentage.announce(pid)
+    }
+
     /// It is in its cgroups when this returns; `refused` knows by its number the one that it could not enter.
     pub fn enter(
         &self,
@@ -325,7 +357,11 @@ impl Init {
 
     fn receive(&self) -> Result<Option<FromInit>> {
         let early = self.early.take();
-        let received = if early.is_some() { Ok(early) } else { self.channel.receive() };
+        let received = match early {
+            Some(early) => Ok(Some(early)),
+            None if self.is_joiner => hear(&self.channel, self.pidfd.as_fd()),
+            None => self.channel.receive(),
+        };
         received.map_err(|e| Error::sys("read from", "the container's first process", e))
     }
 
@@ -340,13 +376,18 @@ impl Init {
             Some(FromInit::Mounts) => Ok(Arrived::Mounts),
             Some(FromInit::Listener { number }) => Ok(Arrived::Listener(number)),
             Some(FromInit::Ready) => Ok(Arrived::Ready),
+            Some(FromInit::Born { pid }) if self.is_joiner => Ok(Arrived::Born(pid)),
             Some(FromInit::Failed { step, failure }) => {
                 let index = usize::from(step);
                 Err(step_error(describe(index), index, self.steps, failure, hook_output))
             }
-            Some(FromInit::NeedMaps | FromInit::NeedOffsets | FromInit::Born { .. } | FromInit::Entered) => {
-                Err(Error::Protocol("the container's first process spoke out of turn".into()))
-            }
+            Some(
+                FromInit::NeedMaps
+                | FromInit::NeedOffsets
+                | FromInit::Born { .. }
+                | FromInit::Joined
+                | FromInit::Entered,
+            ) => Err(Error::Protocol("the container's first process spoke out of turn".into())),
             None => Ok(Arrived::Executed),
         }
     }

@@ -19,6 +19,12 @@
 //!   An exec has neither Mounts nor a wait for start: Ready is said just before execve, and then the end of the
 //!   channel is the program's beginning.
 //!
+//!   An exec that is born last: it is the joiner with whom the runtime speaks, until it has borne the process.
+//!     it becomes init's place   <-------------    FromInit::Joined
+//!     limits; ToInit::Go         ------------->   all steps up to its birth
+//!                               <-------------    FromInit::Born { pid }, then _exit
+//!     ToInit::Go                 ------------->   (the process:) its session, its filter
+//!
 //!   With a joiner between the two, from it:
 //!     write id maps             <-------------    FromInit::NeedMaps    (and ToInit::Done back)
 //!     write clock offsets       <-------------    FromInit::NeedOffsets (and ToInit::Done back)
@@ -46,6 +52,8 @@ pub enum FromInit {
     Born {
         pid: i32,
     },
+    /// The joiner is in all namespaces, and goes on as init.
+    Joined,
     Entered,
     Mounts,
     /// The descriptor of this number is a listener of seccomp.
@@ -110,6 +118,7 @@ impl FromInit {
             FromInit::Born { pid } => packet(3, 0, 0, [pid, 0]),
             FromInit::Mounts => packet(4, 0, 0, [0; 2]),
             FromInit::Ready => packet(5, 0, 0, [0; 2]),
+            FromInit::Joined => packet(9, 0, 0, [0; 2]),
             FromInit::Entered => packet(7, 0, 0, [0; 2]),
             FromInit::Listener { number } => packet(8, 0, 0, [number, 0]),
             FromInit::Failed { step, failure } => {
@@ -133,6 +142,7 @@ impl FromInit {
                 FromInit::Failed { step, failure }
             }
             (7, 0, 0, [0, 0]) => FromInit::Entered,
+            (9, 0, 0, [0, 0]) => FromInit::Joined,
             _ => return None,
         })
     }
@@ -178,6 +188,7 @@ mod tests {
             FromInit::NeedMaps,
             FromInit::NeedOffsets,
             FromInit::Born { pid: 77 },
+            FromInit::Joined,
             FromInit::Entered,
             FromInit::Mounts,
             FromInit::Listener { number: 8 },

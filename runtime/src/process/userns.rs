@@ -51,7 +51,7 @@ fn new(maps: &IdMaps) -> Result<File> {
     let failed = |e| Error::sys("make a user namespace", "for an idmapped mount", e);
     let (theirs, ours) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(failed)?;
     match clone3(libc::CLONE_NEWUSER as u64, None).map_err(failed)? {
-        Clone::Child => {
+        Clone::Child(_) => {
             // Until the parent lets go of its end, by intent or by its death.
             drop(ours);
             let _end = read(&theirs, &mut [0]);

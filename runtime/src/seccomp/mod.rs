@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use crate::config::Seccomp;
 use crate::error::Problem;
 
+use policy::Policy;
+
 /// What the child loads.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -29,6 +31,8 @@ pub struct Program {
     pub flags: libc::c_ulong,
     /// Who answers the syscalls of which the filter notifies: loading it makes a listener, for him.
     pub agent: Option<Agent>,
+    /// It lets a process bear another one, which begins a session and takes its terminal.
+    pub bears: bool,
     /// What was skipped or decided silently, for the log.
     pub warnings: Vec<String>,
 }
@@ -107,7 +111,8 @@ impl Arch {
 
 /// The program for processes on a kernel of `host`, or everything that is wrong with the profile.
 pub fn compile(seccomp: &Seccomp, host: Arch) -> Result<Program, Vec<Problem>> {
-    let policy = policy::Policy::new(seccomp, host)?;
+    let policy = Policy::new(seccomp, host)?;
     let filter = program::assemble(&policy)?;
-    Ok(Program { filter, flags: policy.flags, agent: policy.agent, warnings: policy.warnings })
+    let Policy { flags, agent, bears, warnings, .. } = policy;
+    Ok(Program { filter, flags, agent, bears, warnings })
 }

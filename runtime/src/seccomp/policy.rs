@@ -31,6 +31,7 @@ pub(super) struct Policy {
     pub(super) abis: Vec<Abi>,
     pub(super) flags: libc::c_ulong,
     pub(super) agent: Option<Agent>,
+    pub(super) bears: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -111,7 +112,8 @@ impl Policy {
         }
         warn_of_unknown_names(&seccomp.syscalls, &mut warnings);
         let agent = agent.map(|agent| Agent { sendmsg: passes(host, "sendmsg", &abis, default), ..agent });
-        Ok(Policy { default, abis, flags, agent, warnings })
+        let bears = bears(host, &abis, default);
+        Ok(Policy { default, abis, flags, agent, bears, warnings })
     }
 }
 
@@ -153,18 +155,37 @@ fn agent(seccomp: &Seccomp, problems: &mut Vec<Problem>) -> Option<Agent> {
     None
 }
 
+fn verdict<'a>(host: Arch, name: &str, abis: &'a [Abi]) -> Option<&'a Verdict> {
+    let abi = abis.iter().find(|abi| abi.arch == host)?;
+    let number = names::number(host, name)?;
+    let at = abi.syscalls.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+    abi.syscalls.get(at).map(|(_, verdict)| verdict)
+}
+
 /// Whether a call of the host's own ABI goes through, whatever its arguments.
 fn passes(host: Arch, name: &str, abis: &[Abi], default: Action) -> bool {
-    let verdict = abis.iter().find(|abi| abi.arch == host).and_then(|abi| {
-        let number = names::number(host, name)?;
-        let at = abi.syscalls.binary_search_by_key(&number, |(n, _)| *n).ok()?;
-        abi.syscalls.get(at).map(|(_, verdict)| verdict)
-    });
-    match verdict {
+    match verdict(host, name, abis) {
         None => default.passes(),
         Some(Verdict::Always(action)) => action.passes(),
         Some(Verdict::Rules(_)) => false,
     }
+}
+
+/// What `Step::Birth` and the steps behind it call, as they do.
+fn bears(host: Arch, abis: &[Abi], default: Action) -> bool {
+    let calls: [(&str, &[u64]); 3] = [
+        ("clone", &[libc::CLONE_PARENT as u64]),
+        ("setsid", &[]),
+        ("ioctl", &[libc::STDIN_FILENO as u64, libc::TIOCSCTTY]),
+    ];
+    calls.into_iter().all(|(name, args)| match verdict(host, name, abis) {
+        None => default.passes(),
+        Some(Verdict::Always(action)) => action.passes(),
+        Some(Verdict::Rules(rules)) => {
+            let matching = rules.iter().find(|rule| rule.tests.iter().all(|test| test.holds(args)));
+            matching.map_or(default, |rule| rule.action).passes()
+        }
+    })
 }
 
 fn flags(names: Option<&[String]>, notifies: bool, problems: &mut Vec<Problem>) -> libc::c_ulong {
@@ -295,6 +316,21 @@ impl Test {
         let mask = if wide { mask } else { mask & u64::from(u32::MAX) };
         let (index, operator) = (arg.index, arg.operator);
         (mask != 0).then_some(Test { index, operator, mask, value: value & mask, wide })
+    }
+}
+
+impl Test {
+    /// Of a call of the host's own ABI; arguments that are not given are 0.
+    fn holds(&self, args: &[u64]) -> bool {
+        let argument = args.get(usize::from(self.index)).copied().unwrap_or_default() & self.mask;
+        match self.operator {
+            ArgOperator::Equal | ArgOperator::MaskedEqual => argument == self.value,
+            ArgOperator::NotEqual => argument != self.value,
+            ArgOperator::LessThan => argument < self.value,
+            ArgOperator::LessOrEqual => argument <= self.value,
+            ArgOperator::GreaterOrEqual => argument >= self.value,
+            ArgOperator::GreaterThan => argument > self.value,
+        }
     }
 }
 

@@ -25,8 +25,12 @@ const FLAGS: u64 = (libc::CLONE_NEWUSER
 /// Who returns from [`clone3`].
 pub enum Clone {
     Parent { pid: i32, pidfd: OwnedFd },
-    Child,
+    Child(OneThread),
 }
+
+/// That this process has one thread, as each has that [`clone3`] or [`clone_sibling`] has just borne. What runs there
+/// starts none.
+pub struct OneThread(());
 
 /// `clone3(2)` without shared memory: the child goes on in a copy of this process.
 ///
@@ -62,12 +66,28 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone, Errno
     // on its own copy of this stack. The process has one thread (above), so no lock is held by another.
     let pid = cvt(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size) })? as i32;
     if pid == 0 {
-        return Ok(Clone::Child);
+        return Ok(Clone::Child(OneThread(())));
     }
     // SAFETY: the clone has succeeded and we are the parent: then the kernel has stored a new descriptor, which
     // nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Clone::Parent { pid, pidfd })
+}
+
+/// `clone(2)` of a child of our parent, which goes on in a copy of this process (`None`, there). The older call and
+/// nothing else: filters of seccomp let it pass for `fork(3)`, and answer [`clone3`] with `ENOSYS`, because they cannot
+/// look at its arguments, and `unshare`, by which threads could be counted, with `EPERM`.
+///
+/// <https://man7.org/linux/man-pages/man2/clone.2.html>
+pub fn clone_sibling(_: &OneThread) -> Result<Option<i32>, Errno> {
+    let (flags, none) = (libc::CLONE_PARENT as libc::c_ulong, 0 as libc::c_ulong);
+    // SAFETY: memory is not shared (no CLONE_VM) and no stack is given, so the child runs on its own copy of this
+    // stack; no flag has the kernel write to an address, and all of them are null, in whatever order the machine takes
+    // them. The process has one thread (`OneThread`), so no lock is held by another.
+    match cvt(unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) })? {
+        0 => Ok(None),
+        pid => Ok(Some(pid as i32)),
+    }
 }
 
 /// `EINVAL` unless this process has one thread: `unshare(CLONE_THREAD)` does nothing else.

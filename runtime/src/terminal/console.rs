@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, major, minor};
 use nix::sys::statfs::{FsType, fstatfs};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::config::ConsoleSize;
 use crate::sys::scm::send_with_fds;
@@ -61,14 +61,8 @@ impl Pty {
         send_with_fds(socket, PTMX.to_bytes(), &[self.master.as_fd()]).map(drop)
     }
 
-    /// Makes the slave our controlling terminal and our standard streams; both ends are then closed.
+    /// Makes the slave our standard streams; both ends are then closed.
     pub fn adopt(self) -> Result<(), Errno> {
-        match setsid() {
-            // EPERM: we lead a session already (or else the next call says so too).
-            Ok(_) | Err(Errno::EPERM) => {}
-            Err(errno) => return Err(errno),
-        }
-        tty::make_controlling(self.slave.as_fd())?;
         dup2_stdin(&self.slave)?;
         dup2_stdout(&self.slave)?;
         dup2_stderr(&self.slave)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tare::seccomp::{Arch, compile};
 
-use crate::bpf::by_number;
+use crate::bpf::{Call, by_number, run};
 use crate::case::{AUDITS, Case, Tally};
 use crate::generate::Random;
 use crate::names::{Numbers, meeting, table_name, tables};
@@ -196,4 +196,37 @@ fn every_verdict_on_generated_profiles_is_libseccomps() {
     assert!((tally.impossible + tally.merged) * 200 < tally.compared, "{tally:?}");
     assert!((tally.broken + tally.hung) * 20 < tally.profiles, "{tally:?}");
     assert!(tally.most_jumps <= 14, "{}", tally.most_jumps);
+}
+
+/// A process joins a container before it is born there, if its filter lets it: `Program::bears`.
+#[test]
+fn a_filter_lets_a_process_be_born_if_its_program_does() {
+    let tables = tables();
+    let all: BTreeSet<String> = tables.values().flat_map(Numbers::keys).cloned().collect();
+    let mut all: Vec<String> = all.into_iter().collect();
+    let calls = [
+        ("clone", [libc::CLONE_PARENT as u64, 0, 0, 0, 0, 0]),
+        ("setsid", [0; 6]),
+        ("ioctl", [0, libc::TIOCSCTTY, 0, 0, 0, 0]),
+    ];
+    // So that they are in most of the profiles.
+    all.extend(calls.iter().cycle().take(600).map(|(name, _)| (*name).to_owned()));
+    let generated = (0..300).map(|n| {
+        let (host, document) = crate::generate::profile(&mut Random(n), &all, meeting, false);
+        (format!("generated {n}"), crate::profile::arch(&json!(host)), document)
+    });
+    let mut verdicts = BTreeMap::new();
+    for (name, host, document) in stored().into_iter().chain(generated) {
+        let program = compile(&crate::profile::profile(&document), host).unwrap();
+        let passes = |(call, args): &(&str, [u64; 6])| {
+            let nr = tables[table_name(host)][*call];
+            let (verdict, _) = run(&program.filter, &Call { audit: host.audit(), nr, args: *args });
+            [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG].contains(&verdict)
+        };
+        let expected = calls.iter().all(passes);
+        assert_eq!(program.bears, expected, "{name}: {document}");
+        *verdicts.entry(expected).or_insert(0) += 1;
+    }
+    println!("{verdicts:?}");
+    assert!(verdicts.values().all(|count| *count > 20) && verdicts.len() == 2, "{verdicts:?}");
 }

@@ -45,7 +45,7 @@ impl Carrier {
         let ((bytes, container), (answer, tell)) = (pipe()?, pipe()?);
         not_blocking(answer.as_fd()).map_err(failed("fcntl"))?;
         let process = match clone3(0, None).map_err(failed("clone3"))? {
-            Clone::Child => live(path, bytes, tell),
+            Clone::Child(_) => live(path, bytes, tell),
             Clone::Parent { pidfd, .. } => pidfd,
         };
         set.watch(answer.as_fd(), Source::CarrierTells).map_err(failed("watch"))?;

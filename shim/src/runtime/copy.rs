@@ -42,7 +42,7 @@ pub(super) fn begin(target: &Target, work: Work, act: Act) -> Result<Box<dyn Job
     fcntl(&answers, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| Error::sys("fcntl", "", e))?;
     let shim = Pid::this();
     match clone3(0, None).map_err(|e| Error::sys("clone3", "", e))? {
-        Clone::Child => live(shim, target, work, tell, act),
+        Clone::Child(_) => live(shim, target, work, tell, act),
         Clone::Parent { .. } => Ok(Box::new(Copy { answers: answers.into(), heard: Vec::new() })),
     }
 }

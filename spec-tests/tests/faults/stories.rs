@@ -35,6 +35,7 @@ pub(crate) fn all() -> Vec<Story> {
         start("start-rich", || bundles::rich().container()),
         exec("exec", &[]),
         exec("exec-detached", &["--detach", "--pid-file", "pid"]),
+        Story { container: traceable, ..exec("exec-born-last", &[]) },
         delete("delete", &[], "stopped"),
         delete("delete-force", &["--force"], "running"),
         delete("delete-created", &[], "created"),
@@ -255,6 +256,13 @@ const REAPER: [&str; 3] = ["reap", ",", "wait"];
 
 fn waiting() -> Container {
     let container = bundles::plain().probe(REAPER).container();
+    revive(&container);
+    container
+}
+
+/// Where a process may look into any other.
+fn traceable() -> Container {
+    let container = bundles::plain().capabilities(["CAP_CHOWN", "CAP_SYS_PTRACE"]).probe(REAPER).container();
     revive(&container);
     container
 }

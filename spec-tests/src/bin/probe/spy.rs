@@ -25,6 +25,8 @@ struct Seen {
     /// Working directories and roots that are not this container's root.
     places: BTreeSet<String>,
     memory: u32,
+    /// That one of them had, by their numbers.
+    capabilities: BTreeSet<u32>,
     /// Their programs' files, to be written to when nobody executes them any more.
     held: Vec<File>,
 }
@@ -59,7 +61,7 @@ pub(crate) fn spy(stop: &str) -> Result<Value, String> {
     }
     Ok(json!({
         "open": seen.open.len(), "closed": seen.closed.len(), "descriptors": seen.descriptors,
-        "places": seen.places, "memory": seen.memory, "writes": writes,
+        "places": seen.places, "memory": seen.memory, "capabilities": seen.capabilities, "writes": writes,
     }))
 }
 
@@ -105,6 +107,8 @@ fn look(pid: u32, own: &Path, root: &Metadata, seen: &mut Seen) -> bool {
         }
     }
     found.memory = u32::from(File::open(of("mem")).is_ok());
+    let permitted = permitted(&of("status"));
+    found.capabilities.extend((0..64).filter(|number| permitted >> number & 1 == 1));
     let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(of("exe"));
     // What was found counts if it was found before the program of the container was executed.
     if !foreign().unwrap_or(false) {
@@ -115,8 +119,15 @@ fn look(pid: u32, own: &Path, root: &Metadata, seen: &mut Seen) -> bool {
     }
     seen.descriptors.append(&mut found.descriptors);
     seen.places.append(&mut found.places);
+    seen.capabilities.append(&mut found.capabilities);
     seen.memory += found.memory;
     true
+}
+
+fn permitted(status: &str) -> u64 {
+    let text = fs::read_to_string(status).unwrap_or_default();
+    let set = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn describe(path: &Path) -> Option<String> {
