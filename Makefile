@@ -96,7 +96,7 @@ soak: ## a thousand containers, on v1 here and on v2 in a virtual machine: nothi
 
 .PHONY: bench
 bench: ## each operation against runc, crun and the bare syscalls, interleaved (ROUNDS=100); memory limits
-	@$(has) peers
+	@$(has) bench
 	@$(suites) bench
 
 .PHONY: install

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what a purpose needs and this machine lacks; silent when nothing is missing.
 #
-#   integration/install.sh build|check|test|engines|peers|vm
+#   integration/install.sh build|check|test|engines|peers|bench|vm
 #
 # Debian's packages only (apt-get, as root); cargo-deny and youki come from crates.io. Without root,
 # or on another distribution, it says what is missing and ends with 1.
@@ -116,12 +116,12 @@ need_youki() {
 case $purpose in
   build) need_rust ;;
   check) need_rust; need_check ;;
-  peers) need_rust; need_peers; need_vm ;;
+  peers | bench) need_rust; need_peers; need_vm ;;
   vm) need_rust; need_vm ;;
   engines) need_rust; need_engines ;;
   test) need_rust; need_check; need_engines; need_vm; need_seccomp; need strace strace ;;
   *)
-    echo "usage: $0 build|check|test|engines|peers|vm" >&2
+    echo "usage: $0 build|check|test|engines|peers|bench|vm" >&2
     exit 2
     ;;
 esac
