@@ -41,7 +41,7 @@ fn main() {
     let most = match std::env::var("FAULTS").as_deref() {
         Ok("full") => usize::MAX,
         Ok(number) => number.parse().expect("FAULTS is a number, or full"),
-        Err(_) => 80,
+        Err(_) => 250,
     };
     let kills = spec_tests::need::kernel_of_its_own().is_ok();
     let started = Instant::now();
