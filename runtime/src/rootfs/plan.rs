@@ -1,19 +1,20 @@
 //! `mounts` of `config.json` to [`MountStep`]s, in the order that they are listed (config.md,
 //! "Mounts"), and the trees that the parent opens for them. Pure.
 
+mod parameters;
+mod words;
+
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::options::{self, Word};
 use super::{Change, Idmap, MountStep, NewMount, Rule, Source, Target, Tree, UserNamespace};
 use crate::config::{Config, IdMapping, Mount, Namespace, Propagation};
 use crate::error::Problem;
 use crate::sys::mount::{MountAttr, attr};
 use crate::sys::slots::{self, Slot};
 
-/// The longest value that `fsconfig(2)` takes.
-const FSCONFIG_MAX: usize = 255;
+use words::Words;
 
 /// What the mounts depend on beside the configuration.
 pub struct Input<'a> {
@@ -88,93 +89,6 @@ pub fn plan(input: &Input<'_>) -> Result<Mounts, Vec<Problem>> {
 
 /// A pointer below the mount, and what is wrong.
 type Wrong = (&'static str, String);
-
-/// The options of one mount, read.
-#[derive(Default)]
-struct Words {
-    set: u64,
-    clear: u64,
-    recursive_set: u64,
-    recursive_clear: u64,
-    propagation: Option<(u64, bool)>,
-    bind: Option<bool>,
-    idmap: Option<bool>,
-    remount: bool,
-    copy_up: bool,
-    source_nofollow: bool,
-    destination_nofollow: bool,
-    superblock: Vec<&'static str>,
-    data: Vec<String>,
-}
-
-impl Words {
-    fn read(mount: &Mount) -> Result<Self, Wrong> {
-        let mut words = Self::default();
-        for option in &mount.options {
-            words.add(option);
-        }
-        if mount.kind.as_deref() == Some(c"bind") && words.bind.is_none() {
-            words.bind = Some(false);
-        }
-        if words.bind.is_none() && !words.remount && mount.kind.is_none() {
-            return Err(("/type", "is missing, and the options say neither bind nor rbind".into()));
-        }
-        if !mount.uid_mappings.is_empty() && words.idmap.is_none() {
-            words.idmap = Some(false);
-        }
-        if words.idmap.is_some() && words.bind.is_none() {
-            return Err(("/options", "idmap needs a bind mount: only those can be idmapped".into()));
-        }
-        if words.copy_up && mount.kind.as_deref() != Some(c"tmpfs") {
-            return Err(("/options", "tmpcopyup needs a mount of type tmpfs".into()));
-        }
-        if words.bind.is_some() && mount.source.is_none() {
-            return Err(("/source", "is missing, and a bind mount needs one".into()));
-        }
-        Ok(words)
-    }
-
-    fn add(&mut self, option: &str) {
-        match options::lookup(option) {
-            None => self.data.push(option.to_owned()),
-            Some(Word::Nothing) => {}
-            Some(Word::Attr { set, clear }) => change(&mut self.set, &mut self.clear, set, clear),
-            Some(Word::RecursiveAttr { set, clear }) => {
-                change(&mut self.recursive_set, &mut self.recursive_clear, set, clear);
-            }
-            Some(Word::Superblock(flag)) => self.superblock.push(flag),
-            Some(Word::Bind { recursive }) => self.bind = Some(recursive),
-            Some(Word::Propagation { kind, recursive }) => self.propagation = Some((kind, recursive)),
-            Some(Word::Idmap { recursive }) => self.idmap = Some(recursive),
-            Some(Word::Remount) => self.remount = true,
-            Some(Word::CopyUp) => self.copy_up = true,
-            Some(Word::SourceNofollow) => self.source_nofollow = true,
-            Some(Word::DestinationNofollow) => self.destination_nofollow = true,
-        }
-    }
-
-    /// Flags of this mount and those below, as calls.
-    fn attr_changes(&self) -> Vec<Change> {
-        let plain = MountAttr { set: self.set, clear: self.clear, ..MountAttr::default() };
-        let recursive =
-            MountAttr { set: self.recursive_set, clear: self.recursive_clear, ..MountAttr::default() };
-        [(false, plain), (true, recursive)]
-            .into_iter()
-            .filter(|(_, attr)| attr.set != 0 || attr.clear != 0)
-            .map(|(recursive, attr)| Change { recursive, attr })
-            .collect()
-    }
-
-    fn own_propagation(&self) -> Option<Change> {
-        self.propagation.map(|(kind, recursive)| Change { recursive, attr: propagation_attr(kind) })
-    }
-}
-
-/// The later word wins.
-fn change(set: &mut u64, clear: &mut u64, more_set: u64, more_clear: u64) {
-    *set = *set & !more_clear | more_set;
-    *clear = *clear & !more_set | more_clear;
-}
 
 fn add(input: &Input<'_>, mount: &Mount, words: &Words, out: &mut Mounts) -> Result<(), Wrong> {
     if words.remount {
@@ -335,23 +249,11 @@ fn new_mount(
     if proc || kind == c"sysfs" {
         target.rule = Rule::Ordinary;
     }
-    let mut parameters = Vec::new();
     // Only of a file system on a device that may be read-only itself. The superblocks of most others are
     // shared with the host, which would lose the right to write, too; theirs the mount's flag is enough.
     let on_a_device =
         kind != c"devtmpfs" && mount.source.as_ref().is_some_and(|s| s.as_bytes().starts_with(b"/"));
-    if read_only && on_a_device {
-        parameters.push((c"ro".to_owned(), None));
-    }
-    for flag in &words.superblock {
-        parameters.push((c_string(flag)?, None));
-    }
-    for option in words.data.iter().flat_map(|o| split_data(o)).filter(|o| !o.is_empty()) {
-        parameters.push(match option.split_once('=') {
-            Some((key, value)) => (c_string(key)?, Some(c_string(unquoted(key, value))?)),
-            None => (c_string(option)?, None),
-        });
-    }
+    let mut parameters = parameters::of(words, read_only && on_a_device)?;
     let mut label = None;
     if let Some(wanted) = &input.config.linux.mount_label {
         match kind.to_bytes() {
@@ -359,19 +261,17 @@ fn new_mount(
             b"proc" | b"sysfs" => {}
             b"mqueue" => label = Some(wanted.clone()),
             // A mount with a word of its own has that.
-            _ if parameters.iter().any(|(key, _)| is_context(key)) => {}
+            _ if parameters.iter().any(|(key, _)| parameters::is_context(key)) => {}
             _ => parameters.push((c"context".to_owned(), Some(wanted.clone()))),
         }
     }
-    if kind == c"overlay" && input.kernel >= LOWERDIR_PLUS {
-        parameters = parameters.into_iter().flat_map(split_layers).collect();
+    if kind == c"overlay" && input.kernel >= parameters::LOWERDIR_PLUS {
+        parameters = parameters.into_iter().flat_map(parameters::split_layers).collect();
     }
-    let long = parameters.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.count_bytes() > FSCONFIG_MAX));
-    let long_data = if long { Some(joined(&parameters)?) } else { None };
     Ok(NewMount {
         fs_type: kind.to_owned(),
         source: mount.source.clone(),
-        long_data,
+        long_data: parameters::too_long_for_fsconfig(&parameters)?,
         attrs,
         changes: words.own_propagation().into_iter().collect(),
         copy_up: words.copy_up,
@@ -382,78 +282,6 @@ fn new_mount(
         fallback: fallback(input, kind, attrs),
         parameters,
     })
-}
-
-/// The first Linux that takes the layers of an overlay one by one (`lowerdir+`).
-const LOWERDIR_PLUS: (u32, u32) = (6, 7);
-
-/// A `lowerdir` that is too long for `fsconfig(2)`, as one option for each layer. One with data-only
-/// layers (`::`) is left as it is: those have another option.
-fn split_layers((key, value): (CString, Option<CString>)) -> Vec<(CString, Option<CString>)> {
-    let layers = match &value {
-        Some(value) if key.as_c_str() == c"lowerdir" && value.count_bytes() > FSCONFIG_MAX => {
-            value.to_bytes()
-        }
-        _ => return vec![(key, value)],
-    };
-    let mut out = Vec::new();
-    let mut layer = Vec::new();
-    let mut bytes = layers.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            // A folder's own colon or backslash is escaped in the list, and must not be in a single one.
-            b'\\' => layer.extend(bytes.next()),
-            b':' if bytes.peek() == Some(&b':') => return vec![(key, value)],
-            b':' => out.push(std::mem::take(&mut layer)),
-            other => layer.push(other),
-        }
-    }
-    out.push(layer);
-    let option = |layer| Some((c"lowerdir+".to_owned(), Some(CString::new(layer).ok()?)));
-    out.into_iter().filter_map(option).collect()
-}
-
-/// Options of overlay and others hold commas only escaped (`\,`), labels of SELinux between quotes;
-/// everything else ends at one.
-fn split_data(option: &str) -> impl Iterator<Item = &str> {
-    let mut escaped = false;
-    let mut quoted = false;
-    option.split(move |c| {
-        quoted ^= c == '"' && !escaped;
-        let cut = c == ',' && !escaped && !quoted;
-        escaped = c == '\\' && !escaped;
-        cut
-    })
-}
-
-/// The words by which a file system is labelled as it is mounted (`mount(8)`).
-fn is_context(key: &CStr) -> bool {
-    [c"context", c"fscontext", c"defcontext", c"rootcontext"].contains(&key)
-}
-
-/// `mount(2)` wants a label between quotes, `fsconfig(2)` without.
-fn unquoted<'v>(key: &str, value: &'v str) -> &'v str {
-    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    bare.filter(|_| key.ends_with("context")).unwrap_or(value)
-}
-
-fn joined(parameters: &[(CString, Option<CString>)]) -> Result<CString, Wrong> {
-    let mut data = Vec::new();
-    for (key, value) in parameters {
-        if !data.is_empty() {
-            data.push(b',');
-        }
-        data.extend_from_slice(key.as_bytes());
-        if let Some(value) = value {
-            // A label has commas of its own.
-            let quote: &[u8] = if is_context(key) { b"\"" } else { b"" };
-            data.push(b'=');
-            for part in [quote, value.as_bytes(), quote] {
-                data.extend_from_slice(part);
-            }
-        }
-    }
-    CString::new(data).map_err(|_| ("/options", "holds a NUL byte".into()))
 }
 
 /// A user namespace may make new instances of these only for namespaces that it owns; where the
@@ -528,7 +356,7 @@ fn cgroup(input: &Input<'_>, mount: &Mount, words: &Words, out: &mut Mounts) -> 
         push_bind(by_parent, input, tree(path), target, out);
     }
     for (name, to) in &input.cgroups.links {
-        out.steps.push(MountStep::Symlink { path: below(mount, name)?, to: c_string(to)? });
+        out.steps.push(MountStep::Symlink { path: below(mount, name)?, to: parameters::c_string(to)? });
     }
     if read_only {
         let change =
@@ -591,10 +419,6 @@ fn absolute(bundle: &Path, source: &CStr) -> CString {
 /// A path that came out of C strings and joins of them holds no NUL.
 fn path_c(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
-}
-
-fn c_string(text: &str) -> Result<CString, Wrong> {
-    CString::new(text).map_err(|_| ("/options", format!("{text:?} holds a NUL byte")))
 }
 
 /// `0 1000 1, 1 100000 65536`: the lines of a uid_map, for descriptions.
