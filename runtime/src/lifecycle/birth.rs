@@ -3,19 +3,15 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::fcntl::OFlag;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo, pipe2};
+use nix::unistd::Pid;
 
+use super::checks::{check_rootfs, check_sysctls};
+use super::lent::{hook_log, lend_entry, make_starter, open_namespaces, open_trees, read_log};
 use super::status::identify;
 use super::{CreateRequest, Runtime};
 use crate::cgroup;
@@ -24,7 +20,6 @@ use crate::config::{Config, Namespace};
 use crate::error::{Error, Result};
 use crate::hooks::{self, StateJson};
 use crate::host::{self, Facts, require_system_calls};
-use crate::namespace::Kind;
 use crate::plan::step::Step;
 use crate::plan::{self, Options, Plan};
 use crate::process::agent;
@@ -33,10 +28,9 @@ use crate::process::listen_fds;
 use crate::process::notify_socket;
 use crate::process::parent::{self, Answers, Arrived, Failing, Init, Spawn};
 use crate::process::userns::UserNamespaces;
-use crate::rootfs;
 use crate::state::{Dir, Record, SCHEMA, Stage};
 use crate::sys::procfs;
-use crate::sys::slots::{self, Slot, Slots};
+use crate::sys::slots::{self, Slots};
 use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
 use crate::undo::Undo;
 
@@ -123,18 +117,6 @@ pub(super) fn probe(runtime: &Runtime) -> Result<Facts> {
     Ok(facts)
 }
 
-/// A terminal has to be shown by somebody: by us, or, when we go, by whoever holds the socket.
-pub(super) fn check_terminal(terminal: bool, detach: bool, socket: bool) -> Result<()> {
-    let refuse = |text: &str| Err(Error::Usage(text.into()));
-    if detach && terminal && !socket {
-        return refuse("cannot allocate tty if tare will detach without setting console socket");
-    }
-    if socket && !(detach && terminal) {
-        return refuse("cannot use console socket if tare will not detach or allocate tty");
-    }
-    Ok(())
-}
-
 pub(super) fn bear(
     runtime: &Runtime,
     request: &CreateRequest,
@@ -152,62 +134,6 @@ pub(super) fn bear(
             Ok(born)
         }
         Err(error) => Err(undo.unwind(error)),
-    }
-}
-
-/// A folder, and not the host's own root, which would make the host the container.
-fn check_rootfs(path: &Path) -> Result<()> {
-    let failed = |e: &std::io::Error| Error::io("invalid rootfs", path, e);
-    let refuse =
-        |why: &str| Err(Error::Host { what: format!("invalid rootfs {}", path.display()), why: why.into() });
-    let meta = std::fs::symlink_metadata(path).map_err(|e| failed(&e))?;
-    if meta.is_symlink() {
-        return refuse("not an absolute path, or a symlink");
-    }
-    if !meta.is_dir() {
-        return refuse("not a directory");
-    }
-    let host = std::fs::metadata("/").map_err(|e| failed(&e))?;
-    if (host.dev(), host.ino()) == (meta.dev(), meta.ino()) {
-        return refuse("it is the root of the host");
-    }
-    Ok(())
-}
-
-/// A namespace that is joined by path may be the host's own, whose parameters are not the
-/// container's to set.
-fn check_sysctls(config: &Config) -> Result<()> {
-    let namespaces = &config.linux.namespaces;
-    for (kind, namespace, own) in [
-        (Kind::Network, &namespaces.network, "/proc/self/ns/net"),
-        (Kind::Ipc, &namespaces.ipc, "/proc/self/ns/ipc"),
-    ] {
-        let Namespace::Join(path) = namespace else { continue };
-        let theirs = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
-        let Some(name) = config.linux.sysctl.keys().find(|name| belongs(name) == Some(kind)) else {
-            continue;
-        };
-        let identity = |path: &Path| {
-            let meta = std::fs::metadata(path).map_err(|e| Error::io("open namespace", path, &e))?;
-            Ok::<_, Error>((meta.dev(), meta.ino()))
-        };
-        if identity(theirs)? == identity(Path::new(own))? {
-            return Err(Error::Host {
-                what: format!("sysctl {}", name.replace('/', ".")),
-                why: format!("not allowed in host {} namespace", kind.word()),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Which of these two namespaces a parameter is of.
-fn belongs(name: &str) -> Option<Kind> {
-    const IPC: [&str; 4] = ["fs/mqueue/", "kernel/msg", "kernel/sem", "kernel/shm"];
-    match name {
-        _ if name.starts_with("net/") => Some(Kind::Network),
-        _ if IPC.iter().any(|prefix| name.starts_with(prefix)) => Some(Kind::Ipc),
-        _ => None,
     }
 }
 
@@ -331,80 +257,6 @@ fn first_record(request: &CreateRequest, config: &Config, cgroup: cgroup::Paths)
     }
 }
 
-fn open_trees(plan: &Plan, userns: &UserNamespaces, slots: &mut Slots) -> Result<Vec<OwnedFd>> {
-    let mut open = Vec::with_capacity(plan.trees.len());
-    for (slot, tree) in &plan.trees {
-        let map = tree.idmap.as_ref().and_then(|idmap| userns.of(idmap));
-        let what = if *slot == slots::ROOT { "open rootfs" } else { "mount source" };
-        let fd = rootfs::apply::open_tree(tree, map)
-            .map_err(|e| Error::sys(what, tree.source.to_string_lossy(), e))?;
-        slots.lend(*slot, &fd);
-        open.push(fd);
-    }
-    Ok(open)
-}
-
-fn open_namespaces(plan: &Plan, slots: &mut Slots) -> Result<Vec<File>> {
-    let joins = plan.namespaces.joiner.as_ref().map_or(&plan.namespaces.joins, |joiner| &joiner.joins);
-    let mut open = Vec::with_capacity(joins.len());
-    for join in joins {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(join.path.to_bytes()));
-        let what = format!("open {} namespace", join.kind.word());
-        let file = File::open(&path).map_err(|e| Error::io(what, &path, &e))?;
-        slots.lend(join.slot, &file);
-        open.push(file);
-    }
-    Ok(open)
-}
-
-/// Both ends of what the container waits on.
-struct Starter {
-    _ours: OwnedFd,
-    theirs: Option<File>,
-}
-
-fn make_starter(dir: &Dir, start_follows: bool, slots: &mut Slots) -> Result<Starter> {
-    if start_follows {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2", "", e))?;
-        slots.lend(slots::FIFO, &read);
-        return Ok(Starter { _ours: read, theirs: Some(File::from(write)) });
-    }
-    let path = dir.fifo_path();
-    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| Error::sys("mkfifo", path.display(), e))?;
-    // For writing too: then it neither waits for another end nor ever sees the end of the file.
-    let fifo = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&path)
-        .map_err(|e| Error::io("open", &path, &e))?;
-    slots.lend(slots::FIFO, &fifo);
-    Ok(Starter { _ours: fifo.into(), theirs: None })
-}
-
-/// Where hooks in the container print: memory, which no amount of output can block, read only when
-/// one fails.
-fn hook_log(steps: &[Step], slots: &mut Slots) -> Result<Option<File>> {
-    if !steps.iter().any(|step| matches!(step, Step::Hook { .. })) {
-        return Ok(None);
-    }
-    let memory =
-        memfd_create(c"hook output", MFdFlags::MFD_CLOEXEC).map_err(|e| Error::sys("memfd_create", "", e))?;
-    slots.lend(slots::HOOK_LOG, &memory);
-    Ok(Some(File::from(memory)))
-}
-
-pub(super) fn read_log(log: Option<&File>) -> String {
-    const MOST: u64 = 16 * 1024;
-    let mut bytes = Vec::new();
-    if let Some(mut log) = log
-        && log.seek(SeekFrom::Start(0)).and_then(|_| log.take(MOST).read_to_end(&mut bytes)).is_err()
-    {
-        return "(its output could not be read)".into();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 fn joiner_steps(plan: &Plan, into_cgroup: bool) -> Vec<JoinerStep> {
     let Some(joiner) = &plan.namespaces.joiner else { return Vec::new() };
     let mut steps: Vec<_> = joiner.joins.iter().cloned().map(JoinerStep::Join).collect();
@@ -419,14 +271,6 @@ fn joiner_steps(plan: &Plan, into_cgroup: bool) -> Vec<JoinerStep> {
         cgroup: into_cgroup.then_some(slots::CGROUP),
     });
     steps
-}
-
-/// The slots of v1's.
-fn lend_entry(entry: &cgroup::Entry, slots: &mut Slots) -> Vec<Slot> {
-    if let Some(fd) = &entry.v2 {
-        slots.lend(slots::CGROUP, fd);
-    }
-    entry.tasks.iter().map(|tasks| slots.lend_more(&tasks.fd)).collect()
 }
 
 /// What the joiner asks for.

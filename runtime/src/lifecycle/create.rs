@@ -1,6 +1,7 @@
 //! `create`: from a bundle to a process that waits for `start`.
 
-use super::birth::{How, bear, check_terminal, conceive};
+use super::birth::{How, bear, conceive};
+use super::checks::check_terminal;
 use super::{CreateRequest, Runtime, delete, pid_file};
 use crate::error::{Error, Result};
 use crate::sys::signal;

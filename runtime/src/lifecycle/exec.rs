@@ -11,13 +11,15 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, geteuid};
 
-use super::birth::{check_terminal, failing};
+use super::birth::failing;
+use super::checks::check_terminal;
+use super::process::of_exec;
 use super::start::stored_config;
 use super::status::status;
-use super::{ExecChanges, ExecProcess, ExecRequest, Runtime, pid_file};
+use super::{ExecRequest, Runtime, pid_file};
 use crate::cgroup::{self, Entry};
 use crate::config::id::ContainerId;
-use crate::config::{Config, IdMapping, Namespace, Process, capability_bit};
+use crate::config::{Config, IdMapping, Namespace, Process};
 use crate::error::{Error, Lifecycle, Result};
 use crate::hooks::StateJson;
 use crate::host::{self, require_system_calls};
@@ -58,7 +60,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
     }
     let Some(init) = record.init else { return refuse(Lifecycle::ExecStopped) };
     let config = stored_config(&dir, &record.bundle)?;
-    let mut process = process_of(&request.process, &config, runtime)?;
+    let mut process = of_exec(&request.process, &config, runtime)?;
     // As runc: a process that names none is confined as the container is.
     process.apparmor_profile = process.apparmor_profile.or_else(|| config.process.apparmor_profile.clone());
     process.selinux_label = process.selinux_label.or_else(|| config.process.selinux_label.clone());
@@ -247,72 +249,6 @@ impl Plan {
 fn c_path(path: &Path) -> CString {
     use std::os::unix::ffi::OsStrExt;
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
-}
-
-fn process_of(process: &ExecProcess, config: &Config, runtime: &Runtime) -> Result<Process> {
-    match process {
-        ExecProcess::File(path) => {
-            let bytes = fs::read(path).map_err(|e| Error::io("read process", path, &e))?;
-            document(&bytes, path, runtime)
-        }
-        ExecProcess::Document(bytes) => document(bytes, Path::new("process"), runtime),
-        ExecProcess::Changes(changes) => changed(&config.process, changes),
-    }
-}
-
-fn document(bytes: &[u8], name: &Path, runtime: &Runtime) -> Result<Process> {
-    let (process, warnings) = Process::from_slice(bytes, name)?;
-    warnings.into_iter().for_each(|warning| runtime.warn(warning));
-    Ok(process)
-}
-
-/// The container's own process with what the command line says.
-fn changed(own: &Process, changes: &ExecChanges) -> Result<Process> {
-    let strings = |words: &[String]| {
-        let word = |w: &String| {
-            CString::new(w.as_str()).map_err(|_| Error::Usage(format!("{w:?} holds a NUL byte")))
-        };
-        words.iter().map(word).collect::<Result<Vec<_>>>()
-    };
-    if changes.args.is_empty() {
-        return Err(Error::Usage("exec args cannot be empty".into()));
-    }
-    let mut process = own.clone();
-    let label = |word: &Option<String>| {
-        let asked = word.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>();
-        strings(&asked).map(|mut label| label.pop())
-    };
-    if let Some(profile) = label(&changes.apparmor)? {
-        process.apparmor_profile = Some(profile);
-    }
-    if let Some(selinux) = label(&changes.process_label)? {
-        process.selinux_label = Some(selinux);
-    }
-    process.args = strings(&changes.args)?;
-    process.env.extend(strings(&changes.env)?);
-    if let Some(cwd) = &changes.cwd {
-        if !cwd.starts_with('/') {
-            return Err(Error::Usage("Cwd must be an absolute path".into()));
-        }
-        process.cwd = strings(std::slice::from_ref(cwd))?.remove(0);
-    }
-    process.terminal = changes.terminal;
-    process.user = changes.user(&own.user);
-    process.no_new_privileges |= changes.no_new_privileges;
-    if !changes.capabilities.is_empty() {
-        let mut sets = own.capabilities.unwrap_or_default();
-        for name in &changes.capabilities {
-            let bit =
-                capability_bit(name).ok_or_else(|| Error::Usage(format!("unknown capability {name:?}")))?;
-            sets.bounding |= bit;
-            sets.effective |= bit;
-            sets.permitted |= bit;
-            // Ambient needs inheritable, which is never added (CVE-2022-29162).
-            sets.ambient |= bit & sets.inheritable;
-        }
-        process.capabilities = Some(sets);
-    }
-    Ok(process)
 }
 
 fn detached(request: &ExecRequest, container: &Container<'_>, plan: &Plan) -> Result<u8> {

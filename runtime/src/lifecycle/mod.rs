@@ -1,17 +1,20 @@
-//! The verbs: one file each. What a verb needs comes in its request and goes out in its result;
+//! The verbs: one file each, beside what several of them share. What a verb needs comes in its request and goes out in its result;
 //! nothing here keeps global state, exits, or changes its caller's folder, umask, signal mask or
 //! environment without putting it back: the shim calls these in a process that lives for weeks.
 
 mod birth;
+mod checks;
 pub mod create;
 pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod kill;
+mod lent;
 pub mod list;
 pub mod pause;
 mod pid_file;
 pub mod plan;
+mod process;
 pub mod ps;
 pub mod run;
 pub mod start;

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use nix::unistd::Pid;
 
-use super::birth::{Born, Conception, How, bear, check_terminal, conceive};
+use super::birth::{Born, Conception, How, bear, conceive};
+use super::checks::check_terminal;
 use super::create::unable_to_start;
 use super::start::{poststart, release};
 use super::{RunRequest, Runtime, delete, pid_file};

@@ -1,5 +1,6 @@
 //! The conversations with systemd, held with a server of our own; and where it is looked for.
 
+use super::dbus::Server;
 use super::dbus::tests::{Peer, with_server};
 use super::*;
 
@@ -153,7 +154,7 @@ fn where_systemd_is_looked_for() {
         let show = |server: &Server| format!("{server}{}", if server.is_bus { " (bus)" } else { "" });
         servers.iter().map(show).collect::<Vec<_>>().join(", ")
     };
-    assert_eq!(show(system_servers()), "/run/systemd/private, /run/dbus/system_bus_socket (bus)");
+    assert_eq!(show(servers::of_system()), "/run/systemd/private, /run/dbus/system_bus_socket (bus)");
     for (runtime_dir, bus, expected) in [
         (None, None, ""),
         (Some("/run/user/5"), None, "/run/user/5/systemd/private, /run/user/5/bus (bus)"),
@@ -164,7 +165,7 @@ fn where_systemd_is_looked_for() {
         ),
         (None, Some("unix:guid=0,path=/a%2"), "/a%2 (bus)"),
     ] {
-        let servers = user_servers(runtime_dir.map(PathBuf::from), bus.map(str::to_owned));
+        let servers = servers::of_user(runtime_dir.map(PathBuf::from), bus.map(str::to_owned));
         assert_eq!(show(servers), expected);
     }
 }
