@@ -43,11 +43,25 @@ pub fn without_pid_namespace(config: &mut Value) {
     namespaces.retain(|namespace| namespace["type"] != "pid");
 }
 
+/// Its processes may look into any other: tare then bears those of exec when all else is done.
+pub fn tracing(config: &mut Value) {
+    for set in ["bounding", "permitted", "effective"] {
+        config["process"]["capabilities"][set] = serde_json::json!(["CAP_SYS_PTRACE", "CAP_KILL"]);
+    }
+}
+
 /// # Panics
 /// When it is not created and started.
 #[track_caller]
 pub fn sleeper(stage: &Stage) -> Task<'_> {
-    let task = stage.created(stage.bundle("c", &["sleep", "1000"], plain), Streams::default());
+    sleeper_with(stage, plain)
+}
+
+/// # Panics
+/// When it is not created and started.
+#[track_caller]
+pub fn sleeper_with(stage: &Stage, edit: fn(&mut Value)) -> Task<'_> {
+    let task = stage.created(stage.bundle("c", &["sleep", "1000"], edit), Streams::default());
     task.start("").expect("start");
     task
 }

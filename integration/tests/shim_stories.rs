@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use integration::proto::{Fields, Message};
 use integration::shim::{self, Bundle, Dialect, Stage, Streams, TASK_V3, Task};
-use integration::story::{SIGKILL, plain, sleeper, to_the_end, without_pid_namespace};
+use integration::story::{SIGKILL, plain, sleeper, sleeper_with, to_the_end, tracing, without_pid_namespace};
 use integration::ttrpc::code;
 use integration::{call, eventually, need, story};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
+use spec_tests::agent::{Agent, Answer};
 
 story! {
     fn run_to_exit_0(stage) {
@@ -95,6 +96,61 @@ story! {
         "create c pid=init", "start c pid=init",
         "exec-added c id=e1", "exec-started c id=e1 pid=e1", "exit c id=e1 pid=e1 status=4",
         "exit c id=c pid=init status=137", "delete c id= pid=init status=137",
+    ]
+}
+
+story! {
+    fn an_exec_where_others_may_look_into_any_process(stage) {
+        let task = sleeper_with(stage, tracing);
+        for (exec, args, status) in [("e1", ["sh", "-c", "exit 4"], 4), ("e2", ["sh", "-c", "kill -9 $$"], 137)] {
+            task.exec(exec, &args).expect("exec");
+            task.start(exec).expect("start");
+            assert_eq!(task.wait(exec), status);
+            assert_eq!(task.delete(exec).expect("delete").number(2), status);
+        }
+        task.exec("e3", &["/no/such/program"]).expect("exec");
+        let refused = task.start("e3").expect_err("there is no such program");
+        assert!(refused.message.contains("no such file or directory"), "{refused:?}");
+        task.delete("e3").expect("delete");
+        task.kill("", SIGKILL).expect("kill");
+        to_the_end(&task, 137);
+    }
+    tells [
+        "create c pid=init", "start c pid=init",
+        "exec-added c id=e1", "exec-started c id=e1 pid=e1", "exit c id=e1 pid=e1 status=4",
+        "exec-added c id=e2", "exec-started c id=e2 pid=e2", "exit c id=e2 pid=e2 status=137",
+        "exec-added c id=e3",
+        "exit c id=c pid=init status=137", "delete c id= pid=init status=137",
+    ]
+}
+
+story! {
+    /// Another process answers the container's calls: it has the filter's listener before the program runs.
+    fn a_seccomp_agent_answers_the_container_and_an_exec(stage) {
+        let path = stage.sandbox.path("agent");
+        let agent = Agent::at(&path, 2, |_| Answer::Value(0));
+        // It says that the folder was made, and it was not.
+        let script = |status: u32| format!("mkdir /tmp/told && [ ! -e /tmp/told ] && exit {status}");
+        let bundle = stage.bundle("c", &["sh", "-c", &format!("until [ -e /tmp/go ]; do sleep 0.05; done; {}", script(5))], |config| {
+            let rule = json!({ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY" });
+            config["linux"]["seccomp"] =
+                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "syscalls": [rule] });
+        });
+        let task = stage.created(bundle, Streams::default());
+        task.start("").expect("start");
+        task.exec("e1", &["sh", "-c", &script(6)]).expect("exec");
+        task.start("e1").expect("start");
+        assert_eq!(task.wait("e1"), 6);
+        task.delete("e1").expect("delete");
+        std::fs::write(stage.sandbox.path("rootfs/tmp/go"), "").expect("a file");
+        to_the_end(&task, 5);
+        let ids: Vec<_> = agent.seen().states.iter().map(|state| state["state"]["id"].clone()).collect();
+        assert_eq!(ids, ["c", "c"]);
+    }
+    tells [
+        "create c pid=init", "start c pid=init",
+        "exec-added c id=e1", "exec-started c id=e1 pid=e1", "exit c id=e1 pid=e1 status=6",
+        "exit c id=c pid=init status=5", "delete c id= pid=init status=5",
     ]
 }
 
