@@ -37,16 +37,13 @@ impl Config {
 
     /// `file` is for messages; a relative root is one in `bundle`.
     pub fn from_slice(bytes: &[u8], file: &Path, bundle: &Path) -> Result<Self> {
-        let value = parse(bytes, file)?;
-        let report = Report::default();
-        let document = Node::document(&value, &report);
-        if !document.is_object() {
-            return Err(problem(file, "is not an object"));
-        }
-        let mut config = read(&document, bundle);
-        not_yet::check(&value, &report);
-        validate::across(&config, &report);
-        config.warnings = report.finish(file)?;
+        let (mut config, warnings) = document(bytes, file, |document, value, report| {
+            let config = read(document, bundle);
+            not_yet::check(value, report);
+            validate::across(&config, report);
+            config
+        })?;
+        config.warnings = warnings;
         Ok(config)
     }
 }
@@ -54,31 +51,31 @@ impl Config {
 impl Process {
     /// A document of one process, as `exec --process` takes it, and the warnings about it.
     pub fn from_slice(bytes: &[u8], file: &Path) -> Result<(Self, Vec<String>)> {
-        let value = parse(bytes, file)?;
-        let report = Report::default();
-        let document = Node::document(&value, &report);
-        if !document.is_object() {
-            return Err(problem(file, "is not an object"));
-        }
-        let process = process::read(&document);
-        let warnings = report.finish(file)?;
-        Ok((process, warnings))
+        document(bytes, file, |document, _, _| process::read(document))
     }
 }
 
 impl Resources {
     /// A document of resources alone, as `update --resources` takes it, and the warnings about it.
     pub fn from_slice(bytes: &[u8], file: &Path) -> Result<(Self, Vec<String>)> {
-        let value = parse(bytes, file)?;
-        let report = Report::default();
-        let document = Node::document(&value, &report);
-        if !document.is_object() {
-            return Err(problem(file, "is not an object"));
-        }
-        let resources = resources::read(&document);
-        let warnings = report.finish(file)?;
-        Ok((resources, warnings))
+        document(bytes, file, |document, _, _| resources::read(document))
     }
+}
+
+/// What `read` makes of a document, and the warnings about it; or all that is wrong with it.
+fn document<T>(
+    bytes: &[u8],
+    file: &Path,
+    read: impl FnOnce(&Node, &Value, &Report) -> T,
+) -> Result<(T, Vec<String>)> {
+    let value = parse(bytes, file)?;
+    let report = Report::default();
+    let document = Node::document(&value, &report);
+    if !document.is_object() {
+        return Err(problem(file, "is not an object"));
+    }
+    let made = read(&document, &value, &report);
+    Ok((made, report.finish(file)?))
 }
 
 fn read(document: &Node, bundle: &Path) -> Config {

@@ -154,15 +154,21 @@ fn fd_path<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8; 32]) -> Result<&'b CStr,
     CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::ENAMETOOLONG)
 }
 
+/// What the parent has opened, or what is opened now and kept in `opened`.
+fn tree_of<'s>(
+    source: &Source,
+    slots: &'s Slots,
+    opened: &'s mut Option<OwnedFd>,
+) -> Result<BorrowedFd<'s>, Errno> {
+    match source {
+        Source::Parent { slot, .. } => slots.get(*slot),
+        Source::Child(tree) => Ok(OwnedFd::as_fd(opened.insert(open_tree(tree, None)?))),
+    }
+}
+
 fn attach(source: &Source, target: &Target, slots: &Slots) -> Result<(), StepFailure> {
-    let opened;
-    let tree = match source {
-        Source::Parent { slot, .. } => slots.get(*slot)?,
-        Source::Child(tree) => {
-            opened = open_tree(tree, None)?;
-            opened.as_fd()
-        }
-    };
+    let mut opened = None;
+    let tree = tree_of(source, slots, &mut opened)?;
     if target.rule == Rule::ProcAlone && fstatfs(tree)?.filesystem_type() != PROC_SUPER_MAGIC {
         return Err(StepFailure::new(StepKind::OverProc, Errno::EPERM));
     }
@@ -222,14 +228,8 @@ pub fn make_node(node: &Node, slots: &Slots) -> Result<(), StepFailure> {
     match &node.how {
         How::Mknod => mknod(node, dir, name),
         How::Bind(source) => {
-            let opened;
-            let tree = match source {
-                Source::Parent { slot, .. } => slots.get(*slot)?,
-                Source::Child(tree) => {
-                    opened = open_tree(tree, None)?;
-                    opened.as_fd()
-                }
-            };
+            let mut opened = None;
+            let tree = tree_of(source, slots, &mut opened)?;
             let at = resolve::open(dir, name, Make::File)?;
             Ok(move_mount(tree, At::Fd(at.as_fd()))?)
         }
