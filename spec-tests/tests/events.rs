@@ -32,7 +32,8 @@ fn statistics_have_the_keys_that_readers_have_types_for() {
             .linux(|l| {
                 l["resources"] = json!({ "memory": { "limit": 104_857_600 }, "pids": { "limit": 40 } });
             })
-            .probe(["wait"])
+            // What is 0 is left out.
+            .probe(["burn", "50", ",", "hold", "2"])
             .start();
         container.wait_for_stdout("ready");
         let out = container.call(["events", "--stats", container.id()]).ok();
