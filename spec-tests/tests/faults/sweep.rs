@@ -120,6 +120,8 @@ fn sweep(story: &Story, most: usize, kills: bool, report: &mut Report) {
     for (site, fault) in faults(&calls, kills).into_iter().take(most) {
         report.faults += 1;
         let stage = (story.prepare)(&mut container);
+        // What was logged when the play before was looked at, or cleaned up.
+        judge::messages(&container);
         let traced = run((story.command)(&container), Some((site, fault, judge::is_possible)), LIMIT);
         let Some(hit) = traced.hit else {
             // It came a shorter way this time (less to wait for).
@@ -141,7 +143,6 @@ fn sweep(story: &Story, most: usize, kills: bool, report: &mut Report) {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (story.clean)(&container, &stage, &end))) {
                 report.wrong.push(format!("{}: as of the program: {}", story.name, words(&*panic)));
             }
-            judge::messages(&container);
             continue;
         }
         let verdict = catch_unwind(AssertUnwindSafe(|| {
