@@ -174,8 +174,18 @@ fn unconfined() -> (Vec<bool>, Value) {
 fn the_profile_holds_for_the_process_and_for_those_that_join_it() {
     need!(root, apparmor);
     let profile = Profile::load("holds");
-    for no_new_privileges in [false, true] {
-        let change = |bundle: Bundle| bundle.process(|p| p["noNewPrivileges"] = json!(no_new_privileges));
+    // With CAP_SYS_PTRACE, tare's process of exec inherits its label from one that is not in the container's proc.
+    for (no_new_privileges, capability) in [
+        (false, "CAP_DAC_OVERRIDE"),
+        (true, "CAP_DAC_OVERRIDE"),
+        (false, "CAP_SYS_PTRACE"),
+        (true, "CAP_SYS_PTRACE"),
+    ] {
+        let change = |bundle: Bundle| {
+            bundle
+                .capabilities(["CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", capability])
+                .process(|p| p["noNewPrivileges"] = json!(no_new_privileges))
+        };
         assert_eq!(seen(change(bundle(&profile.name)).probe(LOOK).run()), enforced(&profile.name));
         let container = change(bundle(&profile.name)).probe(["trap", "1"]).start();
         assert_eq!(seen(container.exec(LOOK)), enforced(&profile.name));

@@ -86,7 +86,7 @@ impl Copy {
     fn command(&self, container: &Container, words: &[&str]) -> Command {
         let original = container.command(words);
         let mut command = Command::new(&self.path);
-        command.args(original.get_args()).current_dir(container.dir());
+        command.args(original.get_args()).current_dir(container.dir()).env("SECRET", "of the caller");
         command
     }
 
@@ -333,7 +333,8 @@ fn who_may_trace_every_process_gains_nothing_by_one_that_joins() {
                 }
             });
             let seen = race(&container, &copy, PROBE);
-            assert_eq!(seen["capabilities"], json!([0, 19]), "{seen}");
+            assert_eq!((&seen["capabilities"], &seen["secrets"]), (&json!([0, 19]), &json!(0)), "{seen}");
+            assert_eq!(seen["filters"], json!([if profile.is_some() { "2" } else { "0" }]), "{seen}");
             assert_eq!((&seen["places"], &seen["descriptors"]), (&json!([]), &json!(["socket"])), "{seen}");
         }
     });

@@ -37,6 +37,7 @@ use crate::process::parent::{self, Answers, Arrived, Init, Parentage, Spawn};
 use crate::seccomp;
 use crate::state::{self, Dir, Record, Status};
 use crate::sys::pidfd::pidfd_open;
+use crate::sys::procfs;
 use crate::sys::signal;
 use crate::sys::slots::{self, Slots};
 use crate::terminal::socket::{PidfdOf, connect_to, send_pidfd};
@@ -220,7 +221,7 @@ impl Plan {
             .map_err(|problems| Error::Config { file: "process".into(), problems })?;
         let root = config.linux.namespaces.mount == Namespace::Inherit;
         let limits = Limits::of_exec(process);
-        // An ordinary user could not write to the files in /proc of what is born so, and it may do no more than he.
+        // Another user could not write to the files in /proc of what is born so.
         let born_last = geteuid().is_root()
             && plan::exec::is_born_last(config, container.other_user_namespace, process, filter.as_ref());
         let steps = plan::exec::steps(&plan::exec::Input {
@@ -348,6 +349,14 @@ fn spawn(
     }
     if let Some(cgroup) = &entry.v2 {
         slots.lend(slots::CGROUP, cgroup);
+    }
+    // Who is not in the container's pid namespace does not find himself in its proc.
+    let proc = match plan.born_last {
+        true => Some(procfs::mounted().map_err(|e| Error::sys("open", "/proc", e))?),
+        false => None,
+    };
+    if let Some(proc) = &proc {
+        slots.lend(slots::PROC, proc);
     }
     let mut joiner = enter_cgroups(entry, &mut slots);
     joiner.extend(plan.joiner.iter().cloned());

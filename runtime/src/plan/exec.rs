@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use super::Program;
-use super::order::{keyring, privileges};
+use super::order::{keyring, may_precede, privileges};
 use super::step::{Step, Sync};
 use crate::config::id::ContainerId;
 use crate::config::{Capabilities, Config, Namespace, Process};
@@ -66,6 +66,9 @@ pub fn steps(input: &Input<'_>) -> Vec<Step> {
     }
     // Before the rights that an own instance of proc may need are gone, and before the filter.
     steps.extend(input.labels.iter().cloned().map(Step::Label));
+    if input.born_last {
+        steps.push(Step::CloseProc);
+    }
     let birth = if input.born_last { birth(input.process) } else { Vec::new() };
     privileges(input.process, input.filter, input.privilege, input.program, &birth, &mut steps);
     steps.push(Step::Sync(Sync::Executing));
@@ -90,14 +93,15 @@ const PTRACE: u64 = 1 << 19;
 /// (CVE-2016-9962), and with it all rights that it still has; one outside of its pid namespace it does not see.
 ///
 /// Not where that hides nothing (the container has our pid namespace) or nothing needs to be hidden (a user namespace of its own);
-/// and not where a filter, loaded early, would forbid the birth, or notifies an agent, who is told the pid.
+/// and not where a filter that has to be loaded early would forbid the birth, or notifies an agent, who is told the pid.
 pub fn is_born_last(
     config: &Config,
     other_user_namespace: bool,
     process: &Process,
     filter: Option<&seccomp::Program>,
 ) -> bool {
-    let sees_all = |sets: Capabilities| (sets.bounding | sets.permitted) & PTRACE != 0;
+    // For root, execve adds the inheritable ones to the bounding set (capabilities(7)).
+    let sees_all = |sets: Capabilities| (sets.bounding | sets.permitted | sets.inheritable) & PTRACE != 0;
     let spies = match &config.linux.namespaces.pid {
         Namespace::Inherit => false,
         // Whoever else is in it.
@@ -105,5 +109,5 @@ pub fn is_born_last(
         Namespace::New => config.process.capabilities.is_some_and(sees_all),
     };
     let early = filter.filter(|_| !process.no_new_privileges);
-    spies && !other_user_namespace && early.is_none_or(|filter| filter.bears && filter.agent.is_none())
+    spies && !other_user_namespace && early.is_none_or(may_precede)
 }

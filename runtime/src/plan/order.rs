@@ -251,6 +251,10 @@ pub(super) fn privileges(
     steps.push(Step::TryCwd(process.cwd.clone()));
     steps.push(Step::BecomeUser(privilege.clone()));
     steps.push(Step::Capabilities(privilege.clone()));
+    let late = filter.filter(|_| process.no_new_privileges);
+    let (before_birth, last) =
+        late.into_iter().partition::<Vec<_>, _>(|filter| !birth.is_empty() && may_precede(filter));
+    steps.extend(before_birth.into_iter().cloned().map(Step::Seccomp));
     // Before the paths that may lead through `/proc/self`.
     steps.extend(birth.iter().cloned());
     steps.push(Step::Cwd(process.cwd.clone()));
@@ -258,10 +262,13 @@ pub(super) fn privileges(
     // With the rights that the program will have, and while there is somebody to tell.
     let named = process.args.first().is_some_and(|program| program.to_bytes().contains(&b'/'));
     steps.push(Step::FindProgram { candidates: program.candidates.clone(), named });
-    if let (true, Some(filter)) = (process.no_new_privileges, filter) {
-        // As late as can be: what follows needs as few calls as can be.
-        steps.push(Step::Seccomp(filter.clone()));
-    }
+    // As late as can be: what follows needs as few calls as can be.
+    steps.extend(last.into_iter().cloned().map(Step::Seccomp));
+}
+
+/// A birth: what must come after it is the answer of an agent, who is told the pid.
+pub(super) fn may_precede(filter: &seccomp::Program) -> bool {
+    filter.bears && filter.agent.is_none()
 }
 
 fn root_path(parts: &Parts<'_>) -> CString {

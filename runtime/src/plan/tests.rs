@@ -261,30 +261,41 @@ fn a_process_is_born_last_where_another_may_look_into_any() {
 
 #[test]
 fn what_is_born_last_has_no_more_rights_than_its_program() {
-    let document =
-        container("CAP_SYS_PTRACE", json!({ "type": "pid" }), json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
-    for no_new_privileges in [false, true] {
+    let plain = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+    let notifying = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent",
+                            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] });
+    let silent = json!({ "defaultAction": "SCMP_ACT_ALLOW",
+                         "syscalls": [{ "names": ["chdir"], "action": "SCMP_ACT_ERRNO" }] });
+    for (profile, no_new_privileges, before) in [
+        (&plain, false, true),
+        (&plain, true, true),
+        // It is told a pid.
+        (&notifying, true, false),
+        (&silent, true, false),
+    ] {
+        let document = container("CAP_SYS_PTRACE", json!({ "type": "pid" }), profile.clone());
         let process =
             json!({ "args": ["/sh"], "cwd": "/", "noNewPrivileges": no_new_privileges, "terminal": true });
         let (_, steps) = joining(&document, &process, false);
         let birth = steps.iter().position(|step| step.starts_with("clone")).unwrap();
-        let is_filter = |step: &&String| step.starts_with("load the seccomp filter");
-        let filter = steps.iter().find(is_filter).unwrap();
-        let mut behind = vec![
-            "wait until the runtime says go",
-            "setsid",
-            "make it the controlling terminal",
-            "chdir to cwd \"/\" (inside the root)",
-            "umask 0022",
-            "find the program: /sh",
-            "tell the runtime that only the program is left",
-            "execve",
-        ];
-        if no_new_privileges {
-            behind.insert(6, filter);
-        } else {
-            assert!(steps[..birth].contains(filter), "{steps:#?}");
-        }
-        assert_eq!(steps[birth + 1..], behind);
+        let filter = steps.iter().position(|step| step.contains("seccomp filter")).unwrap();
+        assert_eq!(filter < birth, before, "{steps:#?}");
+        let behind: Vec<_> = steps[birth + 1..].iter().filter(|step| **step != steps[filter]).collect();
+        assert_eq!(
+            behind,
+            [
+                "wait until the runtime says go",
+                "setsid",
+                "make it the controlling terminal",
+                "chdir to cwd \"/\" (inside the root)",
+                "umask 0022",
+                "find the program: /sh",
+                "tell the runtime that only the program is left",
+                "execve",
+            ]
+        );
+        let capabilities = steps.iter().position(|step| step.starts_with("capabilities")).unwrap();
+        let proc = steps.iter().position(|step| step == "close proc").unwrap();
+        assert!(capabilities < birth && proc < birth, "{steps:#?}");
     }
 }

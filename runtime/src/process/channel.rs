@@ -1,9 +1,13 @@
 //! The two ends of the conversation. Each can say only what its side may say.
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials, recvmsg, setsockopt,
+    socketpair, sockopt,
+};
 use nix::unistd::{read, write};
 
 use super::protocol::{FromInit, SIZE, ToInit};
@@ -27,6 +31,43 @@ impl ParentEnd {
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+
+    /// From now on the kernel says of each message who has written it: [`ParentEnd::receive_from`].
+    pub fn ask_who_speaks(&self) -> Result<(), Errno> {
+        setsockopt(&self.0, sockopt::PassCred, &true)
+    }
+
+    /// The next message, if it is `sender`'s; `EPERM` if it is another's. Whoever may look into a process may take its
+    /// end of the channel, but nobody can say that he is a process that he does not see (`SCM_CREDENTIALS`, unix(7)).
+    pub fn receive_from(&self, sender: i32) -> Result<Option<FromInit>, Errno> {
+        let mut bytes = [0; SIZE];
+        let mut space = nix::cmsg_space!(UnixCredentials);
+        let (length, by) = loop {
+            let mut buffer = [IoSliceMut::new(&mut bytes)];
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut buffer, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+            {
+                // As in `receive`.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(errno),
+                Ok(got) => {
+                    // Not even read where there is a descriptor beside: the sender sends none.
+                    let by = got.cmsgs().ok().and_then(|mut messages| {
+                        messages.find_map(|message| match message {
+                            ControlMessageOwned::ScmCredentials(by) => Some(by.pid()),
+                            _ => None,
+                        })
+                    });
+                    break (got.bytes, by);
+                }
+            }
+        };
+        match length {
+            0 => Ok(None),
+            _ if by != Some(sender) => Err(Errno::EPERM),
+            SIZE => FromInit::decode(&bytes).map(Some).ok_or(Errno::EBADMSG),
+            _ => Err(Errno::EBADMSG),
+        }
     }
 
     /// `None` when the other side is gone.
@@ -97,6 +138,21 @@ fn receive(fd: BorrowedFd<'_>) -> Result<Option<[u8; SIZE]>, Errno> {
 mod tests {
     use super::*;
     use crate::error::{StepFailure, StepKind};
+
+    #[test]
+    fn who_speaks_is_the_kernels_to_say() {
+        let (ours, theirs) = pair().unwrap();
+        ours.ask_who_speaks().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        theirs.send(FromInit::Joined).unwrap();
+        assert_eq!(ours.receive_from(own), Ok(Some(FromInit::Joined)));
+        theirs.send(FromInit::Born { pid: 1 }).unwrap();
+        assert_eq!(ours.receive_from(own + 1), Err(Errno::EPERM));
+        theirs.send_descriptor(FromInit::Ready, theirs.0.as_fd()).unwrap();
+        assert_eq!(ours.receive_from(own), Err(Errno::EPERM));
+        drop(theirs);
+        assert_eq!(ours.receive_from(own), Ok(None));
+    }
 
     #[test]
     fn the_last_word_of_one_that_died_without_reading_is_heard() {

@@ -14,9 +14,9 @@ use crate::namespace::plan::Join;
 use crate::plan::step::Step;
 use crate::sys::clone::{Clone, OneThread, clone3, exit_now, setns};
 use crate::sys::slots::Slot;
-use crate::sys::{fd, prctl};
+use crate::sys::{environment, fd, prctl};
 
-/// What it does, in order. If the last is no clone, it goes on with init's steps itself, and one of those is the clone.
+/// What it does, in order: see [`goes_on`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinerStep {
     /// Goes into a cgroup of v1, so that init is born there (`cgroup::Entry`): before it is where somebody could look,
@@ -45,8 +45,14 @@ pub const HIDING: u16 = 0x7ffe;
 /// What it says after its last one.
 pub const JOINED: u16 = 0x7ffd;
 
+/// It does what init has to do itself, and bears init at the end of it.
+pub fn goes_on(steps: &[JoinerStep]) -> bool {
+    !steps.is_empty() && !matches!(steps.last(), Some(JoinerStep::Clone { .. }))
+}
+
 pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>, one_thread: OneThread) -> ! {
     crate::sys::alloc_guard::forbid();
+    environment::wipe(&one_thread);
     // What init begins with, before there is one at which a container could look (CVE-2016-9962): it
     // cannot be looked into, and nothing of the host's is open but what it will need, nor our copy of the
     // runtime's end of the channel. A clone inherits both.

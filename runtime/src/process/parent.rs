@@ -111,6 +111,9 @@ pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<I
 
 fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<Init> {
     let (ours, theirs) = channel::pair().map_err(|e| Error::sys("socketpair", "", e))?;
+    if joiner::goes_on(spawn.joiner) {
+        ours.ask_who_speaks().map_err(|e| Error::sys("setsockopt SO_PASSCRED", "", e))?;
+    }
     let scratch = Birth::scratch_for(&slots);
     let cgroup = match spawn.cgroup {
         // The new process does not keep it: a folder of the host's.
@@ -195,7 +198,7 @@ fn with_joiner(
     let answer = || {
         let mut early = None;
         loop {
-            match hear(channel, pidfd).map_err(|e| Error::sys("read from", "the joiner", e))? {
+            match hear(channel, pidfd, None).map_err(|e| Error::sys("read from", "the joiner", e))? {
                 Some(FromInit::NeedMaps) => answered(answers.write_maps(joiner))?,
                 Some(FromInit::NeedOffsets) => answered(answers.write_offsets(joiner))?,
                 Some(FromInit::Born { pid }) => return Ok(Some((pid, early))),
@@ -222,7 +225,13 @@ fn with_joiner(
 
 /// The words of a process, or `None` when it has ended. Not only by the end of the channel: one that it may have borne
 /// already has the same one.
-fn hear(channel: &ParentEnd, process: BorrowedFd<'_>) -> std::result::Result<Option<FromInit>, Errno> {
+///
+/// With `sender`, `EPERM` if it is another one that has spoken.
+fn hear(
+    channel: &ParentEnd,
+    process: BorrowedFd<'_>,
+    sender: Option<i32>,
+) -> std::result::Result<Option<FromInit>, Errno> {
     let mut timeout = PollTimeout::NONE;
     loop {
         let mut fds =
@@ -230,7 +239,12 @@ fn hear(channel: &ParentEnd, process: BorrowedFd<'_>) -> std::result::Result<Opt
         match poll(&mut fds, timeout) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
-            Ok(_) if fds[0].any() == Some(true) => return channel.receive(),
+            Ok(_) if fds[0].any() == Some(true) => {
+                return match sender {
+                    Some(sender) => channel.receive_from(sender),
+                    None => channel.receive(),
+                };
+            }
             // Its last words may have come after `poll` had looked for some, and before it saw the end.
             Ok(_) if timeout == PollTimeout::NONE => timeout = PollTimeout::ZERO,
             Ok(_) => return Ok(None),
@@ -359,10 +373,15 @@ impl Init {
         let early = self.early.take();
         let received = match early {
             Some(early) => Ok(Some(early)),
-            None if self.is_joiner => hear(&self.channel, self.pidfd.as_fd()),
-            None => self.channel.receive(),
+            // What it has borne can be looked into, and so the channel be taken.
+            None => hear(&self.channel, self.pidfd.as_fd(), self.is_joiner.then_some(self.pid)),
         };
-        received.map_err(|e| Error::sys("read from", "the container's first process", e))
+        received.map_err(|errno| match errno {
+            Errno::EPERM if self.is_joiner => {
+                Error::Protocol("another process spoke in the place of the joiner".into())
+            }
+            other => Error::sys("read from", "the container's first process", other),
+        })
     }
 
     /// Waits for the next meeting point. `describe` gives the words of a step, `hook_output` what its

@@ -20,10 +20,10 @@
 //!   channel is the program's beginning.
 //!
 //!   An exec that is born last: it is the joiner with whom the runtime speaks, until it has borne the process.
-//!     it becomes init's place   <-------------    FromInit::Joined
-//!     limits; ToInit::Go         ------------->   all steps up to its birth
-//!                               <-------------    FromInit::Born { pid }, then _exit
-//!     ToInit::Go                 ------------->   (the process:) its session, its filter
+//!     rlimits, cgroup           <-------------    FromInit::Joined
+//!     ToInit::Go                 ------------->   all steps up to its birth
+//!     other limits, pidfd       <-------------    FromInit::Born { pid }, then _exit
+//!     ToInit::Go                 ------------->   (the process:) its session, its folder, its program
 //!
 //!   With a joiner between the two, from it:
 //!     write id maps             <-------------    FromInit::NeedMaps    (and ToInit::Done back)

@@ -31,7 +31,7 @@ pub struct Program {
     pub flags: libc::c_ulong,
     /// Who answers the syscalls of which the filter notifies: loading it makes a listener, for him.
     pub agent: Option<Agent>,
-    /// It lets a process bear another one, which begins a session and takes its terminal.
+    /// It lets a process bear another one, which goes on to its program (`plan::exec::is_born_last`).
     pub bears: bool,
     /// What was skipped or decided silently, for the log.
     pub warnings: Vec<String>,

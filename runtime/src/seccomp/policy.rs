@@ -171,21 +171,21 @@ fn passes(host: Arch, name: &str, abis: &[Abi], default: Action) -> bool {
     }
 }
 
-/// What `Step::Birth` and the steps behind it call, as they do.
+/// What `Step::Birth` and the steps behind it call, and how the one that bears ends.
 fn bears(host: Arch, abis: &[Abi], default: Action) -> bool {
-    let calls: [(&str, &[u64]); 3] = [
-        ("clone", &[libc::CLONE_PARENT as u64]),
-        ("setsid", &[]),
-        ("ioctl", &[libc::STDIN_FILENO as u64, libc::TIOCSCTTY]),
-    ];
-    calls.into_iter().all(|(name, args)| match verdict(host, name, abis) {
+    let any =
+        ["setsid", "read", "write", "chdir", "getcwd", "umask", "newfstatat", "faccessat2", "exit_group"];
+    let exact: [(&str, &[u64]); 2] =
+        [("clone", &[libc::CLONE_PARENT as u64]), ("ioctl", &[libc::STDIN_FILENO as u64, libc::TIOCSCTTY])];
+    let exactly = |(name, args): (&str, &[u64])| match verdict(host, name, abis) {
         None => default.passes(),
         Some(Verdict::Always(action)) => action.passes(),
         Some(Verdict::Rules(rules)) => {
             let matching = rules.iter().find(|rule| rule.tests.iter().all(|test| test.holds(args)));
             matching.map_or(default, |rule| rule.action).passes()
         }
-    })
+    };
+    exact.into_iter().all(exactly) && any.into_iter().all(|name| passes(host, name, abis, default))
 }
 
 fn flags(names: Option<&[String]>, notifies: bool, problems: &mut Vec<Problem>) -> libc::c_ulong {

@@ -5,6 +5,7 @@
 pub mod alloc_guard;
 pub mod bpf;
 pub mod clone;
+pub mod environment;
 mod errno;
 pub mod exe;
 pub mod fd;

@@ -32,8 +32,8 @@ fn verify(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     if is_proc && fstat(folder)?.st_ino == ROOT_INODE { Ok(()) } else { Err(Errno::EXDEV) }
 }
 
-/// What is mounted at `/proc`: 2 µs.
-fn mounted() -> Result<OwnedFd, Errno> {
+/// What is mounted at `/proc`: 2 µs. `EXDEV` when that is not the root of a proc file system.
+pub fn mounted() -> Result<OwnedFd, Errno> {
     let folder = openat2(AT_FDCWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0, resolve::NO_SYMLINKS)?;
     verify(folder.as_fd())?;
     Ok(folder)

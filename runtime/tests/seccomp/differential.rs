@@ -202,17 +202,30 @@ fn every_verdict_on_generated_profiles_is_libseccomps() {
 #[test]
 fn a_filter_lets_a_process_be_born_if_its_program_does() {
     let tables = tables();
-    let all: BTreeSet<String> = tables.values().flat_map(Numbers::keys).cloned().collect();
-    let mut all: Vec<String> = all.into_iter().collect();
+    let names: BTreeSet<String> = tables.values().flat_map(Numbers::keys).cloned().collect();
+    let names: Vec<String> = names.into_iter().collect();
     let calls = [
         ("clone", [libc::CLONE_PARENT as u64, 0, 0, 0, 0, 0]),
-        ("setsid", [0; 6]),
         ("ioctl", [0, libc::TIOCSCTTY, 0, 0, 0, 0]),
+        ("setsid", [0; 6]),
+        ("read", [3, 0x7fff_0000_1000, 16, 0, 0, 0]),
+        ("write", [3, 0x7fff_0000_1000, 16, 0, 0, 0]),
+        ("chdir", [0x7fff_0000_1000, 0, 0, 0, 0, 0]),
+        ("getcwd", [0x7fff_0000_1000, 4096, 0, 0, 0, 0]),
+        ("umask", [0o22, 0, 0, 0, 0, 0]),
+        ("newfstatat", [libc::AT_FDCWD as u64, 0x7fff_0000_1000, 0x7fff_0000_2000, 0, 0, 0]),
+        ("faccessat2", [libc::AT_FDCWD as u64, 0x7fff_0000_1000, 1, 0x200, 0, 0]),
+        ("exit_group", [0; 6]),
     ];
-    // So that they are in most of the profiles.
-    all.extend(calls.iter().cycle().take(600).map(|(name, _)| (*name).to_owned()));
-    let generated = (0..300).map(|n| {
-        let (host, document) = crate::generate::profile(&mut Random(n), &all, meeting, false);
+    let generated = (0..400).map(|n| {
+        let mut random = Random(n);
+        let (host, mut document) = crate::generate::profile(&mut random, &names, meeting, false);
+        // Of most profiles as they are some call would be missing.
+        if n % 2 == 0 {
+            document["syscalls"].as_array_mut().unwrap().truncate((n / 2) as usize % 4);
+            document["defaultAction"] = "SCMP_ACT_ALLOW".into();
+            document.as_object_mut().unwrap().remove("defaultErrnoRet");
+        }
         (format!("generated {n}"), crate::profile::arch(&json!(host)), document)
     });
     let mut verdicts = BTreeMap::new();
@@ -223,10 +236,13 @@ fn a_filter_lets_a_process_be_born_if_its_program_does() {
             let (verdict, _) = run(&program.filter, &Call { audit: host.audit(), nr, args: *args });
             [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG].contains(&verdict)
         };
-        let expected = calls.iter().all(passes);
-        assert_eq!(program.bears, expected, "{name}: {document}");
-        *verdicts.entry(expected).or_insert(0) += 1;
+        let all_pass = calls.iter().all(passes);
+        // Rules for arguments that are addresses are not judged: they may hold or not.
+        assert!(all_pass || !program.bears, "{name}: {document}");
+        *verdicts.entry((all_pass, program.bears)).or_insert(0) += 1;
+        let engines = ["docker", "podman", "containerd"].iter().any(|engine| name.starts_with(engine));
+        assert!(!engines || program.bears, "{name}");
     }
-    println!("{verdicts:?}");
-    assert!(verdicts.values().all(|count| *count > 20) && verdicts.len() == 2, "{verdicts:?}");
+    println!("(all pass, is said to let it): {verdicts:?}");
+    assert!(verdicts[&(true, true)] > 50 && verdicts[&(false, false)] > 50, "{verdicts:?}");
 }

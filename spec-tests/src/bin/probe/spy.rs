@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::say;
 
+const SECRET: &[u8] = b"SECRET=";
+
 #[derive(Default)]
 struct Seen {
     /// Processes that were a program of somebody else's and let themselves be looked into.
@@ -25,6 +27,10 @@ struct Seen {
     /// Working directories and roots that are not this container's root.
     places: BTreeSet<String>,
     memory: u32,
+    /// The `Seccomp:` of their status.
+    filters: BTreeSet<String>,
+    /// In whose environment a variable named so stood: the caller's, and no container's.
+    secrets: u32,
     /// That one of them had, by their numbers.
     capabilities: BTreeSet<u32>,
     /// Their programs' files, to be written to when nobody executes them any more.
@@ -61,7 +67,8 @@ pub(crate) fn spy(stop: &str) -> Result<Value, String> {
     }
     Ok(json!({
         "open": seen.open.len(), "closed": seen.closed.len(), "descriptors": seen.descriptors,
-        "places": seen.places, "memory": seen.memory, "capabilities": seen.capabilities, "writes": writes,
+        "places": seen.places, "memory": seen.memory, "capabilities": seen.capabilities, "secrets": seen.secrets, "filters": seen.filters,
+        "writes": writes,
     }))
 }
 
@@ -107,7 +114,12 @@ fn look(pid: u32, own: &Path, root: &Metadata, seen: &mut Seen) -> bool {
         }
     }
     found.memory = u32::from(File::open(of("mem")).is_ok());
-    let permitted = permitted(&of("status"));
+    let environment = fs::read(of("environ")).unwrap_or_default();
+    found.secrets = u32::from(environment.windows(SECRET.len()).any(|part| part == SECRET));
+    let status = fs::read_to_string(of("status")).unwrap_or_default();
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let permitted = line("CapPrm:").and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0);
+    found.filters.extend(line("Seccomp:").map(str::to_owned));
     found.capabilities.extend((0..64).filter(|number| permitted >> number & 1 == 1));
     let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(of("exe"));
     // What was found counts if it was found before the program of the container was executed.
@@ -119,15 +131,11 @@ fn look(pid: u32, own: &Path, root: &Metadata, seen: &mut Seen) -> bool {
     }
     seen.descriptors.append(&mut found.descriptors);
     seen.places.append(&mut found.places);
+    seen.secrets += found.secrets;
+    seen.filters.append(&mut found.filters);
     seen.capabilities.append(&mut found.capabilities);
     seen.memory += found.memory;
     true
-}
-
-fn permitted(status: &str) -> u64 {
-    let text = fs::read_to_string(status).unwrap_or_default();
-    let set = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn describe(path: &Path) -> Option<String> {
