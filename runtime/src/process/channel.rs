@@ -16,6 +16,20 @@ use crate::sys::scm::{recv_with_fds, send_with_fds};
 /// The runtime's end.
 pub struct ParentEnd(OwnedFd);
 
+/// Why there is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unheard {
+    Errno(Errno),
+    /// Another one than was listened to has spoken.
+    Stranger,
+}
+
+impl From<Errno> for Unheard {
+    fn from(errno: Errno) -> Self {
+        Unheard::Errno(errno)
+    }
+}
+
 /// The end of init, and before it of the joiner. No allocation.
 pub struct InitEnd(OwnedFd);
 
@@ -38,9 +52,9 @@ impl ParentEnd {
         setsockopt(&self.0, sockopt::PassCred, &true)
     }
 
-    /// The next message, if it is `sender`'s; `EPERM` if it is another's. Whoever may look into a process may take its
-    /// end of the channel, but nobody can say that he is a process that he does not see (`SCM_CREDENTIALS`, unix(7)).
-    pub fn receive_from(&self, sender: i32) -> Result<Option<FromInit>, Errno> {
+    /// The next message, if it is `sender`'s. Whoever may look into a process may take its end of the channel, but
+    /// nobody can say that he is a process that he does not see (`SCM_CREDENTIALS`, unix(7)).
+    pub fn receive_from(&self, sender: i32) -> Result<Option<FromInit>, Unheard> {
         let mut bytes = [0; SIZE];
         let mut space = nix::cmsg_space!(UnixCredentials);
         let (length, by) = loop {
@@ -49,7 +63,7 @@ impl ParentEnd {
             {
                 // As in `receive`.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(errno.into()),
                 Ok(got) => {
                     // Not even read where there is a descriptor beside: the sender sends none.
                     let by = got.cmsgs().ok().and_then(|mut messages| {
@@ -64,9 +78,9 @@ impl ParentEnd {
         };
         match length {
             0 => Ok(None),
-            _ if by != Some(sender) => Err(Errno::EPERM),
-            SIZE => FromInit::decode(&bytes).map(Some).ok_or(Errno::EBADMSG),
-            _ => Err(Errno::EBADMSG),
+            _ if by != Some(sender) => Err(Unheard::Stranger),
+            SIZE => Ok(Some(FromInit::decode(&bytes).ok_or(Errno::EBADMSG)?)),
+            _ => Err(Errno::EBADMSG.into()),
         }
     }
 
@@ -147,9 +161,9 @@ mod tests {
         theirs.send(FromInit::Joined).unwrap();
         assert_eq!(ours.receive_from(own), Ok(Some(FromInit::Joined)));
         theirs.send(FromInit::Born { pid: 1 }).unwrap();
-        assert_eq!(ours.receive_from(own + 1), Err(Errno::EPERM));
+        assert_eq!(ours.receive_from(own + 1), Err(Unheard::Stranger));
         theirs.send_descriptor(FromInit::Ready, theirs.0.as_fd()).unwrap();
-        assert_eq!(ours.receive_from(own), Err(Errno::EPERM));
+        assert_eq!(ours.receive_from(own), Err(Unheard::Stranger));
         drop(theirs);
         assert_eq!(ours.receive_from(own), Ok(None));
     }

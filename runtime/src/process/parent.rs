@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
-use super::channel::{self, ParentEnd};
+use super::channel::{self, ParentEnd, Unheard};
 use super::init::{self, Birth};
 use super::joiner::{self, CLOSING, HIDING, JOINED, JoinerStep};
 use super::protocol::{FromInit, JOINER, ToInit};
@@ -198,7 +198,7 @@ fn with_joiner(
     let answer = || {
         let mut early = None;
         loop {
-            match hear(channel, pidfd, None).map_err(|e| Error::sys("read from", "the joiner", e))? {
+            match hear(channel, pidfd, None).map_err(|e| unheard("the joiner", e))? {
                 Some(FromInit::NeedMaps) => answered(answers.write_maps(joiner))?,
                 Some(FromInit::NeedOffsets) => answered(answers.write_offsets(joiner))?,
                 Some(FromInit::Born { pid }) => return Ok(Some((pid, early))),
@@ -225,30 +225,36 @@ fn with_joiner(
 
 /// The words of a process, or `None` when it has ended. Not only by the end of the channel: one that it may have borne
 /// already has the same one.
-///
-/// With `sender`, `EPERM` if it is another one that has spoken.
+/// With `sender`, only his.
 fn hear(
     channel: &ParentEnd,
     process: BorrowedFd<'_>,
     sender: Option<i32>,
-) -> std::result::Result<Option<FromInit>, Errno> {
+) -> std::result::Result<Option<FromInit>, Unheard> {
     let mut timeout = PollTimeout::NONE;
     loop {
         let mut fds =
             [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(process, PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
             Ok(_) if fds[0].any() == Some(true) => {
                 return match sender {
                     Some(sender) => channel.receive_from(sender),
-                    None => channel.receive(),
+                    None => Ok(channel.receive()?),
                 };
             }
             // Its last words may have come after `poll` had looked for some, and before it saw the end.
             Ok(_) if timeout == PollTimeout::NONE => timeout = PollTimeout::ZERO,
             Ok(_) => return Ok(None),
         }
+    }
+}
+
+fn unheard(whom: &str, why: Unheard) -> Error {
+    match why {
+        Unheard::Errno(errno) => Error::sys("read from", whom, errno),
+        Unheard::Stranger => Error::Protocol("another process spoke in the place of the joiner".into()),
     }
 }
 
@@ -376,12 +382,7 @@ impl Init {
             // What it has borne can be looked into, and so the channel be taken.
             None => hear(&self.channel, self.pidfd.as_fd(), self.is_joiner.then_some(self.pid)),
         };
-        received.map_err(|errno| match errno {
-            Errno::EPERM if self.is_joiner => {
-                Error::Protocol("another process spoke in the place of the joiner".into())
-            }
-            other => Error::sys("read from", "the container's first process", other),
-        })
+        received.map_err(|e| unheard("the container's first process", e))
     }
 
     /// Waits for the next meeting point. `describe` gives the words of a step, `hook_output` what its
