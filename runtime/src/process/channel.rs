@@ -20,8 +20,8 @@ pub struct ParentEnd(OwnedFd);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unheard {
     Errno(Errno),
-    /// Another one than was listened to has spoken.
-    Stranger,
+    /// Another one than was listened to has said this.
+    Stranger(FromInit),
 }
 
 impl From<Errno> for Unheard {
@@ -76,12 +76,11 @@ impl ParentEnd {
                 }
             }
         };
-        match length {
-            0 => Ok(None),
-            _ if by != Some(sender) => Err(Unheard::Stranger),
-            SIZE => Ok(Some(FromInit::decode(&bytes).ok_or(Errno::EBADMSG)?)),
-            _ => Err(Errno::EBADMSG.into()),
+        if length == 0 {
+            return Ok(None);
         }
+        let message = FromInit::decode(&bytes[..length]).ok_or(Errno::EBADMSG)?;
+        if by == Some(sender) { Ok(Some(message)) } else { Err(Unheard::Stranger(message)) }
     }
 
     /// `None` when the other side is gone.
@@ -161,9 +160,9 @@ mod tests {
         theirs.send(FromInit::Joined).unwrap();
         assert_eq!(ours.receive_from(own), Ok(Some(FromInit::Joined)));
         theirs.send(FromInit::Born { pid: 1 }).unwrap();
-        assert_eq!(ours.receive_from(own + 1), Err(Unheard::Stranger));
+        assert_eq!(ours.receive_from(own + 1), Err(Unheard::Stranger(FromInit::Born { pid: 1 })));
         theirs.send_descriptor(FromInit::Ready, theirs.0.as_fd()).unwrap();
-        assert_eq!(ours.receive_from(own), Err(Unheard::Stranger));
+        assert_eq!(ours.receive_from(own), Err(Unheard::Stranger(FromInit::Ready)));
         drop(theirs);
         assert_eq!(ours.receive_from(own), Ok(None));
     }

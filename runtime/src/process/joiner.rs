@@ -16,7 +16,7 @@ use crate::sys::clone::{Clone, OneThread, clone3, exit_now, setns};
 use crate::sys::slots::Slot;
 use crate::sys::{environment, fd, prctl};
 
-/// What it does, in order: see [`goes_on`].
+/// What it does, in order. If the last is no clone, it goes on with init's own steps, and one of those is it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinerStep {
     /// Goes into a cgroup of v1, so that init is born there (`cgroup::Entry`): before it is where somebody could look,
@@ -44,11 +44,6 @@ pub const CLOSING: u16 = 0x7fff;
 pub const HIDING: u16 = 0x7ffe;
 /// What it says after its last one.
 pub const JOINED: u16 = 0x7ffd;
-
-/// It does what init has to do itself, and bears init at the end of it.
-pub fn goes_on(steps: &[JoinerStep]) -> bool {
-    !steps.is_empty() && !matches!(steps.last(), Some(JoinerStep::Clone { .. }))
-}
 
 pub fn run(steps: &[JoinerStep], mut birth: Birth<'_>, one_thread: OneThread) -> ! {
     crate::sys::alloc_guard::forbid();

@@ -111,7 +111,7 @@ pub fn spawn(spawn: &Spawn<'_>, slots: Slots, answers: &dyn Answers) -> Result<I
 
 fn clone(spawn: &Spawn<'_>, mut slots: Slots, answers: &dyn Answers) -> Result<Init> {
     let (ours, theirs) = channel::pair().map_err(|e| Error::sys("socketpair", "", e))?;
-    if joiner::goes_on(spawn.joiner) {
+    if !spawn.joiner.is_empty() {
         ours.ask_who_speaks().map_err(|e| Error::sys("setsockopt SO_PASSCRED", "", e))?;
     }
     let scratch = Birth::scratch_for(&slots);
@@ -198,7 +198,15 @@ fn with_joiner(
     let answer = || {
         let mut early = None;
         loop {
-            match hear(channel, pidfd, None).map_err(|e| unheard("the joiner", e))? {
+            let heard = match hear(channel, pidfd, Some(joiner)) {
+                // Init was faster than the one that is to name it.
+                Err(Unheard::Stranger(failed @ FromInit::Failed { step, .. })) if step & JOINER == 0 => {
+                    early = Some(failed);
+                    continue;
+                }
+                other => other.map_err(|e| unheard("the joiner", e))?,
+            };
+            match heard {
                 Some(FromInit::NeedMaps) => answered(answers.write_maps(joiner))?,
                 Some(FromInit::NeedOffsets) => answered(answers.write_offsets(joiner))?,
                 Some(FromInit::Born { pid }) => return Ok(Some((pid, early))),
@@ -206,9 +214,13 @@ fn with_joiner(
                 Some(FromInit::Failed { step, failure }) if step & JOINER != 0 => {
                     return Err(joiner_failure(spawn, step, failure));
                 }
-                // Init was faster than the one that is to name it.
-                Some(failed @ FromInit::Failed { .. }) => early = Some(failed),
-                Some(FromInit::Entered | FromInit::Mounts | FromInit::Listener { .. } | FromInit::Ready) => {
+                Some(
+                    FromInit::Failed { .. }
+                    | FromInit::Entered
+                    | FromInit::Mounts
+                    | FromInit::Listener { .. }
+                    | FromInit::Ready,
+                ) => {
                     return Err(Error::Protocol("the joiner spoke out of turn".into()));
                 }
                 None => return Err(Error::Protocol(format!("the joiner {} without a word", end_of(joiner)))),
@@ -254,7 +266,7 @@ fn hear(
 fn unheard(whom: &str, why: Unheard) -> Error {
     match why {
         Unheard::Errno(errno) => Error::sys("read from", whom, errno),
-        Unheard::Stranger => Error::Protocol("another process spoke in the place of the joiner".into()),
+        Unheard::Stranger(_) => Error::Protocol("another process spoke in the place of the joiner".into()),
     }
 }
 
