@@ -480,12 +480,14 @@ fn rules_for_devices_stay() {
             .map(|(path, mode)| container.exec(["try", "open", path, mode]).ok().json())
     };
     let expected = ["ENXIO", "EPERM", "EPERM"].map(|errno| json!({ "errno": errno }));
-    assert_eq!(open(), expected);
-    differs([crun("puts the document's rules in the place of the container's")], || {
-        for allow in [true, false] {
-            let devices = json!([{ "allow": allow, "access": "rwm" }]);
-            update_by(&container, &json!({ "pids": { "limit": 40 }, "devices": devices })).ok();
-            assert_eq!(open(), expected, "{allow}");
-        }
+    differs_at_times([runc("opens none of them on version 2")], || {
+        assert_eq!(open(), expected);
+        differs([crun("puts the document's rules in the place of the container's")], || {
+            for allow in [true, false] {
+                let devices = json!([{ "allow": allow, "access": "rwm" }]);
+                update_by(&container, &json!({ "pids": { "limit": 40 }, "devices": devices })).ok();
+                assert_eq!(open(), expected, "{allow}");
+            }
+        });
     });
 }
