@@ -13,7 +13,7 @@ use std::time::Duration;
 use spec_tests::call::{call, through_shell};
 use spec_tests::socket::Listener;
 use spec_tests::terminal::Terminal;
-use spec_tests::{Bundle, Container, Value, crun, crun_before, differs, json, need, runc, runc_before};
+use spec_tests::{Bundle, Container, Value, crun, differs, json, need, runc, runc_before};
 
 /// The first of the words through a script, for descriptors and signals that the caller has.
 fn run_through_shell(container: &Container, script: &str, options: &[&str]) -> spec_tests::Output {
@@ -479,7 +479,7 @@ fn a_working_directory_is_entered_by_whoever_may() {
         let facts = Bundle::new().rootfs(home).process(change).facts();
         assert_eq!(facts["cwd"], "/home", "of {owner}");
         let container = Bundle::new().rootfs(home).process(change).probe(["wait"]).start();
-        differs([crun_before("1.21", "is in / instead")], || {
+        differs([crun("is in / instead")], || {
             assert_eq!(container.exec(["facts"]).ok().json()["cwd"], "/home", "of {owner}");
         });
     }

@@ -123,6 +123,8 @@ fn a_name_does_not_leave_proc_sys() {
     }
 }
 
+const NO_NULL: &str = "does not start where the root's file system has no devices";
+
 #[test]
 fn a_parameter_is_set_without_a_mount_namespace_and_without_a_proc_of_its_own() {
     need!(root);
@@ -132,7 +134,7 @@ fn a_parameter_is_set_without_a_mount_namespace_and_without_a_proc_of_its_own() 
     let mounts = |bundle: Bundle, mounts: Value| bundle.config(|c| c["mounts"] = mounts);
     // The host's, which shows each process the parameters of its own namespace.
     let proc = json!([{ "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"] }]);
-    differs_at_times([runc("does not start where the root's file system has no devices")], || {
+    differs_at_times([runc(NO_NULL), crun(NO_NULL)], || {
         assert_eq!(read(mounts(with(name, "83"), proc))["ok"], "83\n");
     });
     // Nothing to read there: that it starts says that the parameter was written.
