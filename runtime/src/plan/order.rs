@@ -252,9 +252,8 @@ pub(super) fn privileges(
     steps.push(Step::BecomeUser(privilege.clone()));
     steps.push(Step::Capabilities(privilege.clone()));
     let late = filter.filter(|_| process.no_new_privileges);
-    let (before_birth, last) =
-        late.into_iter().partition::<Vec<_>, _>(|filter| !birth.is_empty() && may_precede(filter));
-    steps.extend(before_birth.into_iter().cloned().map(Step::Seccomp));
+    let before_birth = late.filter(|filter| !birth.is_empty() && may_precede(filter));
+    steps.extend(before_birth.cloned().map(Step::Seccomp));
     // Before the paths that may lead through `/proc/self`.
     steps.extend(birth.iter().cloned());
     steps.push(Step::Cwd(process.cwd.clone()));
@@ -262,8 +261,10 @@ pub(super) fn privileges(
     // With the rights that the program will have, and while there is somebody to tell.
     let named = process.args.first().is_some_and(|program| program.to_bytes().contains(&b'/'));
     steps.push(Step::FindProgram { candidates: program.candidates.clone(), named });
-    // As late as can be: what follows needs as few calls as can be.
-    steps.extend(last.into_iter().cloned().map(Step::Seccomp));
+    if before_birth.is_none() {
+        // As late as can be: what follows needs as few calls as can be.
+        steps.extend(late.cloned().map(Step::Seccomp));
+    }
 }
 
 /// A birth: what must come after it is the answer of an agent, who is told the pid.
