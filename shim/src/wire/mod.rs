@@ -107,7 +107,9 @@ mod tests {
     #[test]
     fn any_byte_may_change_without_a_panic() {
         let whole = encode(&full_request()).expect("encoded");
-        for at in 0..whole.len() {
+        // All of them would take an interpreter an hour.
+        let step = if cfg!(miri) { 17 } else { 1 };
+        for at in (0..whole.len()).step_by(step) {
             for bit in 0..8 {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
