@@ -38,12 +38,16 @@ pub(super) fn usage_all(text: &str) -> Option<(Vec<u64>, Vec<u64>)> {
     text.lines().skip(1).map(line).collect()
 }
 
-/// `0-2,4`; nothing is the empty list.
+/// `0-2,4`, in ascending order, as the kernel writes it; nothing is the empty list.
 pub(super) fn list(text: &str) -> Option<Vec<u16>> {
-    let mut all = Vec::new();
+    let mut all: Vec<u16> = Vec::new();
     for range in text.trim().split(',').filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        // Else a few bytes that are repeated would be many numbers.
+        if first > last || all.last().is_some_and(|before| first <= *before) {
+            return None;
+        }
         all.extend(first..=last);
     }
     Some(all)

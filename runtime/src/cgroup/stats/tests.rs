@@ -303,5 +303,9 @@ fn numbers_have_three_forms() {
         assert_eq!(parse::number(text), expected, "{text:?}");
     }
     assert_eq!(parse::list("\n"), Some(vec![]));
+    assert_eq!(parse::list("0-2,4\n"), Some(vec![0, 1, 2, 4]));
+    for wrong in ["1,1", "2-1", "0-3,2", "0-65536", "-1", "a"] {
+        assert_eq!(parse::list(wrong), None, "{wrong:?}");
+    }
     assert_eq!(parse::pressure("some avg10=x\n"), None);
 }
