@@ -139,7 +139,7 @@ fn nobody_but_the_agent_holds_the_listener() {
         assert_eq!(listeners(container.pid()), Vec::<PathBuf>::new());
         drop(fds);
         container.start().silent();
-        container.wait_for_stdout("errno");
+        container.wait_for_status("stopped");
         let out = container.stdout();
         let mut lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let facts = lines.next().unwrap();
