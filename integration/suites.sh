@@ -217,7 +217,7 @@ kernel_tests=('tare/deps/cgroup*' tare/deps/child tare/deps/foreground tare/deps
 # Each of these ends within its seconds on two busy processors, or hangs.
 v2() {
   suite v2-stage stage || return 1
-  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 660 -- \
+  suite v2-uml in_vm "$stage/bin/tare" uml --seconds 1200 -- \
     'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak \
     'integration/deps/shim_!(systemd)'
   FAULTS=${FAULTS:-5} suite v2-faults in_vm "$stage/bin/tare" uml --seconds 360 -- faults/deps/faults

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::stat::{Mode, umask};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,6 +33,8 @@ impl Bundle {
     /// A new directory that other users may enter (those of a user namespace must), a rootfs, an unused id.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        // What a test makes is for users of containers as well, whatever the caller's own files are.
+        umask(Mode::from_bits_retain(0o022));
         let id = format!("spec-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix("spec-").tempdir().expect("a temporary directory");
         let open = fs::Permissions::from_mode(0o755);

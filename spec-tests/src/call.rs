@@ -1,7 +1,7 @@
 //! One call of the runtime: bounded in time, its output in files.
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use crate::runtime::{Flavor, under_test};
 
-/// How long any single call may take. Every runtime needs well below a second for each of them.
-pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long any single call may take. Every runtime needs well below a second for each of them, but one that waits for
+/// a kernel, for systemd or for a parent that reaps late has ten seconds of patience and more, and then says why.
+pub const LIMIT: Duration = Duration::from_secs(40);
 
 /// What a finished call left.
 #[derive(Debug, Clone)]
@@ -123,7 +124,16 @@ impl Running {
             .stderr(Stdio::from(stderr.try_clone().expect("dup")))
             .process_group(0);
         let started = Instant::now();
-        let child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+        let child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // A file that a test has just written: whoever another test begins holds it open until it executes.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && started.elapsed() < LIMIT => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => panic!("{line}: {error}"),
+            }
+        };
         Running { line, child, stdout, stderr, started, finished: false }
     }
 
@@ -150,29 +160,37 @@ impl Running {
     /// After [`LIMIT`], when it has killed the process group.
     #[track_caller]
     pub fn wait(&mut self) -> Output {
+        match self.wait_or_kill() {
+            Ok(output) => output,
+            Err(late) => panic!("{late}"),
+        }
+    }
+
+    /// The same for who must not panic.
+    ///
+    /// # Errors
+    /// What there is to say of a call that did not come back.
+    pub(crate) fn wait_or_kill(&mut self) -> Result<Output, String> {
+        let begin = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("wait for the runtime") {
                 break status;
             }
-            if self.started.elapsed() > LIMIT {
+            if begin.elapsed() > LIMIT {
                 self.end();
-                panic!(
-                    "not back after {LIMIT:?}: {}\nstdout: {}\nstderr: {}",
-                    self.line,
-                    self.stdout(),
-                    self.stderr()
-                );
+                let (line, stdout, stderr) = (&self.line, self.stdout(), self.stderr());
+                return Err(format!("not back after {LIMIT:?}: {line}\nstdout: {stdout}\nstderr: {stderr}"));
             }
             std::thread::sleep(Duration::from_millis(2));
         };
         self.finished = true;
-        Output {
+        Ok(Output {
             line: self.line.clone(),
             status,
             stdout: self.stdout(),
             stderr: self.stderr(),
             elapsed: self.started.elapsed(),
-        }
+        })
     }
 
     fn end(&mut self) {

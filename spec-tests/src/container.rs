@@ -153,7 +153,10 @@ impl Container {
 
     #[track_caller]
     pub fn wait_for_stdout(&self, text: &str) {
-        eventually(&format!("{text:?} on the container's stdout"), || self.stdout().contains(text));
+        let lines = format!("\n{}\n", text.trim_end());
+        eventually(&format!("{text:?} on the container's stdout"), || {
+            format!("\n{}", self.stdout()).contains(&lines)
+        });
     }
 
     #[track_caller]
@@ -365,14 +368,14 @@ impl Drop for Container {
         let mut command = self.command(["delete", "--force"]);
         command.arg(self.id());
         // Not asserted: a container that was never created may be refused, and what counts is checked below.
-        let output = call(command);
+        let output = Running::spawn(command, b"").wait_or_kill();
         if runtime::under_test().flavor != Flavor::Tare {
             // runc binds the root onto itself, on the host if the container has no mount namespace, and leaves it so when
             // it fails. EINVAL: it has not.
             nix::mount::umount2(&self.rootfs_path(), nix::mount::MntFlags::MNT_DETACH).ok();
         }
         let remains = self.remains();
-        if !remains.is_empty() {
+        if output.is_err() || !remains.is_empty() {
             self.sweep();
             let text = format!("left behind after delete --force: {remains:#?}\n{output:#?}");
             // A second panic while the first unwinds would abort and hide both.

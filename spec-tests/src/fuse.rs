@@ -2,8 +2,9 @@
 //! ends that, until the mount goes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub struct Silent {
     path: PathBuf,
     ends: Arc<AtomicBool>,
+    asked: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
 }
 
@@ -24,13 +26,21 @@ impl Silent {
     /// On this directory, which is made.
     pub fn mount(path: &Path) -> Self {
         std::fs::create_dir_all(path).expect("mkdir");
-        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("/dev/fuse");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        let device = options.open("/dev/fuse").expect("/dev/fuse");
         let data = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         mount(Some("silent"), path, Some("fuse"), MsFlags::empty(), Some(data.as_str())).expect("mount fuse");
         let ends = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ends);
-        let server = std::thread::spawn(move || serve(device, &seen));
-        Silent { path: path.to_owned(), ends, server: Some(server) }
+        let asked = Arc::new(AtomicBool::new(false));
+        let (end, ask) = (Arc::clone(&ends), Arc::clone(&asked));
+        let server = std::thread::spawn(move || serve(device, &end, &ask));
+        Silent { path: path.to_owned(), ends, asked, server: Some(server) }
+    }
+
+    /// Somebody waits for a name, and has no way back.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 
     pub fn text(&self) -> &str {
@@ -53,7 +63,7 @@ const GETATTR: u32 = 3;
 const INTERRUPT: u32 = 36;
 const INIT: u32 = 26;
 
-fn serve(mut device: File, ends: &AtomicBool) {
+fn serve(mut device: File, ends: &AtomicBool, asked: &AtomicBool) {
     let mut request = vec![0; 1 << 17];
     while !ends.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
@@ -61,15 +71,24 @@ fn serve(mut device: File, ends: &AtomicBool) {
         if fds[0].revents().is_none_or(|events| events.is_empty()) {
             continue;
         }
-        // ENODEV: unmounted by somebody else.
-        let Ok(length) = device.read(&mut request) else { return };
+        let length = match device.read(&mut request) {
+            Ok(length) => length,
+            // Who asked was killed meanwhile.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            // ENODEV: unmounted by somebody else.
+            Err(_) => return,
+        };
         let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four bytes"));
         let unique = &request[8..16];
         let (error, answer) = match word(4) {
             _ if length < 40 => return,
             INIT => (0, initial()),
             GETATTR => (0, folder()),
-            LOOKUP | INTERRUPT => continue,
+            LOOKUP => {
+                asked.store(true, Ordering::Relaxed);
+                continue;
+            }
+            INTERRUPT => continue,
             _ => (-libc::ENOSYS, Vec::new()),
         };
         let mut reply = Vec::new();

@@ -113,6 +113,12 @@ pub fn swap_limit() -> Result<(), String> {
     exists(if is_cgroup_v2() { "/proc/swaps" } else { "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes" })
 }
 
+/// Nothing can be written out to make room.
+pub fn no_swap() -> Result<(), String> {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    when(swaps.lines().count() <= 1, "there is swap")
+}
+
 /// The controller of block devices, by its name in each version.
 pub fn block_io() -> Result<(), String> {
     controller(if is_cgroup_v2() { "io" } else { "blkio" })
@@ -140,7 +146,10 @@ pub fn userns() -> Result<(), String> {
 pub fn unprivileged_userns() -> Result<(), String> {
     userns()?;
     let knob = std::fs::read_to_string("/proc/sys/kernel/unprivileged_userns_clone").unwrap_or_default();
-    when(knob.trim() != "0", "kernel.unprivileged_userns_clone is 0")
+    when(knob.trim() != "0", "kernel.unprivileged_userns_clone is 0")?;
+    let knob = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    let restricted = std::fs::read_to_string(knob).unwrap_or_default();
+    when(restricted.trim() != "1", "kernel.apparmor_restrict_unprivileged_userns is 1")
 }
 
 /// Linux 5.6.

@@ -99,16 +99,19 @@ pub fn run(mut command: Command, fault: Option<(Site, Fault, Possible)>, limit: 
     let (done, end) = mpsc::channel();
     std::thread::scope(|scope| {
         // Traced processes belong to one thread, and are let go with its end.
-        let tracer = scope.spawn(|| {
-            let traced = trace(&mut command, fault, &pid);
+        let pid = &pid;
+        let tracer = scope.spawn(move || {
+            let traced = trace(&mut command, fault, pid);
             // The other side waits for as long as this thread lives.
             done.send(()).ok();
             traced
         });
         let hung = end.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
-        if hung {
+        let main = pid.load(Ordering::SeqCst);
+        // 0 would be everybody here.
+        if hung && main != 0 {
             // ESRCH: at the last moment it ended by itself.
-            kill(Pid::from_raw(pid.load(Ordering::SeqCst)), Signal::SIGKILL).ok();
+            kill(Pid::from_raw(main), Signal::SIGKILL).ok();
         }
         match tracer.join() {
             Ok(traced) => Traced { hung, ..traced },

@@ -181,7 +181,7 @@ fn the_values_of_every_controller_are_written() {
 
 #[test]
 fn without_values_the_defaults_of_the_kernel_stay() {
-    need!(root, cgroup_v1, controller("memory"), controller("cpu"), controller("pids"));
+    need!(root, cgroup_v1, controller("memory"), controller("cpu"), controller("pids"), controller("cpuset"));
     let container = Bundle::new().probe(["wait"]).start();
     for (controller, file) in
         [("memory", "memory.limit_in_bytes"), ("cpu", "cpu.cfs_quota_us"), ("cpuset", "cpuset.cpus")]
@@ -327,7 +327,7 @@ fn the_limit_of_processes_holds() {
 
 #[test]
 fn a_limit_of_one_process_has_room_for_one() {
-    need!(root, cgroup_v1);
+    need!(root, cgroup_v1, controller("pids"));
     if under_test().flavor != Flavor::Tare {
         return;
     }
@@ -340,7 +340,7 @@ fn a_limit_of_one_process_has_room_for_one() {
 
 #[test]
 fn the_limit_of_memory_holds() {
-    need!(root, cgroup_v1, controller("memory"));
+    need!(root, cgroup_v1, controller("memory"), swap_limit);
     let bundle = resources(|r| r["memory"] = json!({ "limit": 33_554_432, "swap": 33_554_432 }));
     let out = bundle.probe(["memory", "100"]).run();
     assert_eq!(out.code(), 137, "{out:#?}");
@@ -348,7 +348,7 @@ fn the_limit_of_memory_holds() {
 
 #[test]
 fn a_process_of_exec_is_in_the_cgroup() {
-    need!(root, cgroup_v1, controller("pids"));
+    need!(root, cgroup_v1, controller("pids"), controller("memory"), controller("cpu"), freezer);
     let container = Bundle::new().probe(["wait"]).start();
     container.call(["exec", "--detach", container.id(), "/probe", "wait"]).ok();
     for controller in ["pids", "memory", "cpu", "freezer", "devices"] {

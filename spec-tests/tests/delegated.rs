@@ -75,6 +75,7 @@ fn the_limits_of_a_user_stand_in_the_users_cgroup() {
 fn a_process_of_exec_is_in_the_users_cgroup_too() {
     need!(delegated_cgroup);
     let container = rootless().probe(["wait"]).start();
+    container.wait_for_stdout("ready");
     let facts = container.exec(["facts"]).ok().json();
     let seen = facts["cgroups"].as_array().unwrap();
     assert!(seen.contains(&json!("0::/")), "{seen:?}");

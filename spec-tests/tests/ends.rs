@@ -1,8 +1,5 @@
 //! Ends of containers that do not want to end, or that the kernel ends.
 #![allow(clippy::unwrap_used)]
-
-use std::time::{Duration, Instant};
-
 use spec_tests::call::eventually;
 use spec_tests::fuse::Silent;
 use spec_tests::{Bundle, Container, Flavor, crun, differs, json, need, runc, runtime};
@@ -48,14 +45,14 @@ fn a_process_that_cannot_die_is_named_with_what_it_waits_for() {
     if runtime::under_test().flavor != Flavor::Tare {
         return; // The words are ours.
     }
-    let mut bundle = Bundle::new().probe(["print", "asking", ",", "try", "stat", "/data/name"]);
+    let mut bundle = Bundle::new().probe(["try", "stat", "/data/name"]);
     let silent = Silent::mount(&bundle.dir().join("silent"));
     let mount =
         json!({ "destination": "/data", "type": "bind", "source": silent.text(), "options": ["bind"] });
     bundle.config["mounts"].as_array_mut().unwrap().push(mount);
     let container = bundle.start();
     let pid = container.pid();
-    container.wait_for_stdout("asking");
+    eventually("it asks", || silent.is_asked());
     let mut delete = container.command(["delete", "--force", container.id()]);
     let output = delete.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -73,9 +70,7 @@ fn a_create_that_the_kernel_kills_for_want_of_memory_says_so() {
     need!(root, controller("memory"));
     let mut container =
         Bundle::new().linux(|l| l["resources"]["memory"] = json!({ "limit": 16384 })).container();
-    let begin = Instant::now();
     let output = container.create().refused();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{output:?}");
     differs(
         [runc("before 1.2 it only says that its pipe ended"), crun("it says that a file could not be read")],
         || {
@@ -206,11 +201,18 @@ fn what_was_killed_for_want_of_memory_in_the_past_explains_nothing() {
     let folder = container.cgroup("memory");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("memory.limit_in_bytes"), "4194304").unwrap();
+    let with_swap = folder.join("memory.memsw.limit_in_bytes");
+    if with_swap.exists() {
+        std::fs::write(&with_swap, "4194304").unwrap();
+    }
     let eat = format!("echo $$ > {}/cgroup.procs; exec tail /dev/zero", folder.display());
     let eater = std::process::Command::new("sh").args(["-c", &eat]).status().unwrap();
     assert!(!eater.success());
     let events = std::fs::read_to_string(folder.join("memory.oom_control")).unwrap();
     assert!(events.contains("oom_kill 1"), "{events}");
+    if with_swap.exists() {
+        std::fs::write(&with_swap, "-1").unwrap();
+    }
     std::fs::write(folder.join("memory.limit_in_bytes"), "-1").unwrap();
     let output = container.create().refused();
     let was_there = folder.exists();

@@ -26,7 +26,7 @@ const NONE: &str = "has no events";
 
 #[test]
 fn statistics_have_the_keys_that_readers_have_types_for() {
-    need!(root, controller("memory"), controller("pids"), controller("cpu"));
+    need!(root, controller("memory"), controller("pids"), controller("cpu"), swap_limit);
     differs([crun(NONE)], || {
         let container = Bundle::new()
             .linux(|l| {
@@ -103,7 +103,7 @@ fn statistics_come_again_and_again_until_the_container_is_gone() {
 
 #[test]
 fn a_process_that_is_killed_for_want_of_memory_is_reported() {
-    need!(root, controller("memory"));
+    need!(root, controller("memory"), swap_limit);
     differs([crun(NONE)], || {
         let container = Bundle::new()
             .linux(|l| l["resources"]["memory"] = json!({ "limit": 20_971_520, "swap": 20_971_520 }))

@@ -269,6 +269,8 @@ fn hooks_of_the_image_run_under_the_profile() {
         .hook("startContainer", hook("/permitted"))
         .probe(["trap", "1"])
         .start();
+    // The hooks run after `start` has returned.
+    container.wait_for_stdout("ready");
     container.exec(["print", "in"]).ok();
     let text = |name: &str| fs::read_to_string(container.rootfs_path().join(name)).unwrap();
     assert_eq!((text("forbidden"), text("permitted")), (String::new(), "hook".into()));

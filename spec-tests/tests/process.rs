@@ -8,9 +8,8 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
-use spec_tests::call::{call, through_shell};
+use spec_tests::call::{LIMIT, call, through_shell};
 use spec_tests::socket::Listener;
 use spec_tests::terminal::Terminal;
 use spec_tests::{Bundle, Container, Value, crun, differs, json, need, runc, runc_before};
@@ -420,7 +419,7 @@ fn readiness_is_relayed_to_the_notify_socket_of_the_caller() {
             .container();
         let path = container.dir().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
         // Read at once: the runtime may send BARRIER=1 with a descriptor, and wait until the receiver closes it.
         let reader = std::thread::spawn(move || {
             let (mut text, mut part) = (String::new(), [0; 4096]);
@@ -436,7 +435,7 @@ fn readiness_is_relayed_to_the_notify_socket_of_the_caller() {
         container.create_by(command).ok();
         let text = reader.join().unwrap();
         assert!(text.contains(&format!("MAINPID={}\n", container.pid())), "{text}");
-        container.wait_for_stdout("ready\n");
+        container.wait_for_stdout("ready");
         let facts: Value = serde_json::from_str(container.stdout().lines().nth(1).unwrap()).unwrap();
         assert_eq!(facts["env"]["NOTIFY_SOCKET"], "/run/notify/notify.sock");
     });

@@ -27,9 +27,9 @@ fn every_limit_can_be_set() {
         "RLIMIT_SIGPENDING",
         "RLIMIT_STACK",
     ];
-    // Lowered only, which needs no capability; large enough for the probe. The two priorities may be 0 already.
+    // Lowered only, which needs no capability; large enough for the probe. Some may be 0 already.
     let value = |name: &str| match name {
-        "RLIMIT_NICE" | "RLIMIT_RTPRIO" => (0, 0),
+        "RLIMIT_CORE" | "RLIMIT_NICE" | "RLIMIT_RTPRIO" => (0, 0),
         "RLIMIT_AS" | "RLIMIT_DATA" | "RLIMIT_STACK" => (1_u64 << 30, 1_u64 << 31),
         "RLIMIT_FSIZE" => (1 << 20, 1 << 21),
         "RLIMIT_MEMLOCK" => (4096, 65536),

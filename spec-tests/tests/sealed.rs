@@ -233,7 +233,7 @@ fn has_seen(container: &Container) -> bool {
 fn verdict(container: &Container, copy: &Copy) -> Value {
     assert!(has_seen(container), "it has seen too little to judge by");
     fs::write(container.rootfs_path().join("data/stop"), "").unwrap();
-    eventually("what it has seen", || container.stdout().contains('}'));
+    eventually("what it has seen", || container.stdout().ends_with("}\n"));
     let seen: Value = serde_json::from_str(container.stdout().trim().lines().last().unwrap()).unwrap();
     println!("{seen}");
     copy.is_unchanged();
@@ -249,8 +249,11 @@ fn a_container_that_is_the_runtime_itself_does_not_lay_it_open() {
     let (spy, copy) = spying(all_capabilities(), |bundle| bundle);
     let pids = format!("/proc/{}/ns/pid", spy.pid());
     // By a link, by an interpreter line, and through the link of a process that has executed already.
-    for program in ["/self", "/script", "/proc/self/exe"] {
-        for _ in 0..4 {
+    let begin = Instant::now();
+    let mut rounds = 0;
+    while rounds < 4 || (!has_seen(&spy) && begin.elapsed() < 5 * RACE) {
+        rounds += 1;
+        for program in ["/self", "/script", "/proc/self/exe"] {
             let other = privileged(all_capabilities())
                 .namespace("pid", Some(&pids))
                 .process(|p| p["args"] = json!([program, "--version"]))

@@ -1,6 +1,8 @@
 //! The folder of a cgroup, open: its files are read and written below its descriptor, so that each
 //! costs no second walk of the path.
 
+use std::fs::DirEntry;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -98,19 +100,25 @@ impl Folder {
 
     /// The cgroups below, by name.
     pub(super) fn children(&self) -> Result<Vec<PathBuf>> {
-        let failed = |error: &std::io::Error| Error::io("list cgroup", &self.path, error);
         let mut children = Vec::new();
-        let entries = match std::fs::read_dir(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(children),
-            other => other.map_err(|e| failed(&e))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| failed(&e))?;
-            if entry.file_type().map_err(|e| failed(&e))?.is_dir() {
+        for entry in self.entries()? {
+            if entry.file_type().map_err(|error| self.not_listed(&error))?.is_dir() {
                 children.push(entry.path());
             }
         }
         Ok(children)
+    }
+
+    /// None when the cgroup is being removed under us.
+    pub(super) fn entries(&self) -> Result<Vec<DirEntry>> {
+        match std::fs::read_dir(&self.path).and_then(Iterator::collect) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(|error| self.not_listed(&error)),
+        }
+    }
+
+    fn not_listed(&self, error: &std::io::Error) -> Error {
+        Error::io("list cgroup", &self.path, error)
     }
 }
 

@@ -76,7 +76,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8> {
 }
 
 /// How long a program may take to begin after `start` has returned.
-const BEGINNING: Duration = Duration::from_secs(2);
+const BEGINNING: Duration = Duration::from_secs(10);
 
 fn namespace(path: &Path) -> Result<u64> {
     fs::metadata(path).map(|m| m.ino()).map_err(|e| Error::io("stat", path, &e))
@@ -388,24 +388,26 @@ fn lead(
     if !is_inside {
         container.record.cgroup.join_for_exec(process.pid, container.init.pid, &request.cgroup)?;
     }
-    if !plan.born_last {
-        plan.limits.apply(pid)?;
-    }
-    // It stands still and is as privileged as we are: limits may be raised as far as we may.
-    plan.limits.apply_rlimits(pid)?;
-    if !plan.born_last {
-        hand_out(request, process)?;
-    }
-    process.go()?;
     // The terminal comes before the program; when it does not come, there is an error to read.
-    let attached = foreground.map_or(Ok(()), Foreground::attach);
-    if plan.born_last {
+    let attach = || foreground.map_or(Ok(()), Foreground::attach);
+    // Resource limits while it stands still and is as privileged as we are: they may be raised as far as we may.
+    let attached = if plan.born_last {
+        plan.limits.apply_rlimits(pid)?;
+        process.go()?;
+        let attached = attach();
         be_born(plan, process)?;
-        // Not all of these are passed on to a child (sched(7), SCHED_FLAG_RESET_ON_FORK).
+        // Not all of these limits are passed on to a child (sched(7), SCHED_FLAG_RESET_ON_FORK).
         plan.limits.apply(Pid::from_raw(process.pid))?;
         hand_out(request, process)?;
         process.go()?;
-    }
+        attached
+    } else {
+        plan.limits.apply(pid)?;
+        plan.limits.apply_rlimits(pid)?;
+        hand_out(request, process)?;
+        process.go()?;
+        attach()
+    };
     executed(container, plan, process)?;
     attached
 }

@@ -103,6 +103,7 @@ fn no_working_directory_of_exec_is_outside() {
             let mut container = owner.container(Bundle::new().writable().probe(["wait"]));
             container.create().ok();
             container.start().ok();
+            container.wait_for_stdout("ready");
             for (index, place) in places(owner).enumerate() {
                 let cwd = if index % 2 == 0 { &place } else { "/link" };
                 directed(&container, "/", &place);

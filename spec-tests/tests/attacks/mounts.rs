@@ -207,6 +207,7 @@ fn no_cgroup_of_the_host_can_be_written_to() {
                 continue;
             }
             container.start().ok();
+            container.wait_for_stdout("ready");
             let facts = container.exec(["facts"]).ok().json();
             let mounts = facts["mounts"].as_array().unwrap();
             // What another one covers, and what lies below that, cannot be reached.

@@ -232,13 +232,9 @@ impl Files for Folder {
     }
 
     fn names(&self, prefix: &str) -> Result<Vec<String>> {
-        let failed = |error| Error::io("list cgroup", self.path(), &error);
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.path()).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            names.extend(name.to_str().filter(|name| name.starts_with(prefix)).map(str::to_owned));
-        }
-        Ok(names)
+        let entries = self.entries()?;
+        let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
     }
 }
 

@@ -309,3 +309,16 @@ fn numbers_have_three_forms() {
     }
     assert_eq!(parse::pressure("some avg10=x\n"), None);
 }
+
+#[test]
+fn of_a_cgroup_that_goes_meanwhile_nothing_is_counted() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = Folder::open(place.path()).unwrap();
+    place.close().unwrap();
+    let mut stats = Stats::default();
+    for controller in ["cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "hugetlb", "rdma"] {
+        v1::read(&folder, controller, &mut stats).unwrap();
+    }
+    v2::read(&folder, |_| true, &mut stats).unwrap();
+    assert_eq!(stats, Stats::default());
+}
