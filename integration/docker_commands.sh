@@ -237,7 +237,7 @@ E
   ip link set lo up
   # a second host, "outside", on the other end of a veth pair
   unshare --net sleep infinity & OUTSIDE=$!
-  sleep 0.2
+  wait_for 10 eval '[ "$(readlink /proc/$OUTSIDE/ns/net)" != "$(readlink /proc/self/ns/net)" ]'
   ip link add up0 type veth peer name up1 && ip link set up1 netns "$OUTSIDE"
   ip addr add 198.51.100.1/24 dev up0; ip link set up0 up; ip route add default via 198.51.100.2
   outside ip addr add 198.51.100.2/24 dev up1; outside ip link set up1 up; outside ip link set lo up
@@ -367,7 +367,8 @@ t_run_t_i_ps() {                    # docker run -t -i ubuntu:18.04 /bin/bash; p
   eq "$(echo "$o" | grep -cE '^ +[0-9]+ ')" 2 "processes in the container"
 }
 t_tty_size() {                      # the terminal has the size of the user's, and follows it
-  drive size:33x101 'expect:# ' 'sleep:0.5' 'send:stty size' 'expect:33 101' 'size:40x120' 'sleep:1' 'send:stty size' 'expect:40 120' 'send:exit' \
+  drive size:33x101 'expect:# ' 'send:until stty size | grep "33 10[1]"; do sleep 0.1; done' 'expect:33 101' \
+    'size:40x120' 'send:until stty size | grep "40 12[0]"; do sleep 0.1; done' 'expect:40 120' 'send:exit' \
     -- $DOCKER run -it --rm ubuntu:18.04 bash
 }
 t_ctrl_c() {                        # ^C in the terminal reaches the process
@@ -398,7 +399,7 @@ t_run_no_such_command() {           # the error for a missing program is 127 and
   has "$o" "no/such/program"; eq $rc 127 "exit code"
 }
 t_run_foreground_loop() {           # without -d the output comes to the host
-  local o; o=$(timeout -s INT 3 $DOCKER run --rm --name fg ubuntu:18.04 /bin/sh -c "$loop") || true
+  local o; o=$(timeout -s INT 6 $DOCKER run --rm --name fg ubuntu:18.04 /bin/sh -c "$loop") || true
   [ "$(echo "$o" | grep -c '^hello world$')" -ge 3 ] || die "got: $o"
   wait_for 15 absent fg || docker kill fg
 }
@@ -437,7 +438,7 @@ t_stop_timeout() {                  # docker stop kills what will not stop
   docker run -d --name st busybox sleep 1000; docker stop -t 1 st; eq "$(state ExitCode st)" 137
 }
 t_exit_stops() {                    # the container ends with its process
-  docker run -d --name ends busybox sleep 1; running ends; wait_for 5 stopped ends; eq "$(state Status ends)" exited
+  docker run -d --name ends busybox sleep 4; running ends; wait_for 15 stopped ends; eq "$(state Status ends)" exited
 }
 t_start_again() {                   # docker container start brings back a stopped one, with its files
   docker run --name again busybox sh -c 'echo x >> /runs; wc -l < /runs'
@@ -455,8 +456,9 @@ t_kill() {                          # SIGKILL; a chosen signal
 }
 t_pause() {                         # containers can be paused
   docker run -d --name pau busybox sh -c 'while :; do echo tick; sleep 0.1; done'; wait_for 5 logged pau tick
-  docker pause pau; eq "$(state Status pau)" paused; local a b; sleep 0.3; a=$(docker logs pau | wc -l); sleep 0.7; b=$(docker logs pau | wc -l)
-  eq "$a" "$b" "lines while paused"; docker unpause pau; sleep 0.7; [ "$(docker logs pau | wc -l)" -gt "$b" ] || die "still silent"
+  docker pause pau; eq "$(state Status pau)" paused; local a b; sleep 1; a=$(docker logs pau | wc -l); sleep 0.7; b=$(docker logs pau | wc -l)
+  eq "$a" "$b" "lines while paused"; docker unpause pau
+  wait_for 10 eval "[ \"\$(docker logs pau | wc -l)\" -gt $b ]" || die "still silent"
 }
 t_rm() {                            # docker rm; a running one only with -f
   docker run --name trusting_newton busybox true; eq "$(docker container rm trusting_newton)" trusting_newton; absent trusting_newton
@@ -485,7 +487,7 @@ t_attach() {                        # docker run -dit; docker attach; exit stops
 }
 t_attach_output() {                 # attach shows what the process writes from now on
   docker run -d --name ao busybox sh -c "$loop"; sleep 0.5
-  local o; o=$(timeout -s KILL 2 $DOCKER attach --no-stdin --sig-proxy=false ao || true); has "$o" "hello world"; running ao
+  local o; o=$(timeout -s KILL 5 $DOCKER attach --no-stdin --sig-proxy=false ao || true); has "$o" "hello world"; running ao
 }
 t_exec_i() {                        # docker exec -i: no prompt, but the output
   docker run -dit --name ex ubuntu
@@ -493,7 +495,7 @@ t_exec_i() {                        # docker exec -i: no prompt, but the output
 }
 t_exec_it() {                       # docker exec -it: a prompt, and exit does not stop the container
   local id; id=$(docker run -dit ubuntu)
-  drive size:31x99 "expect:root@${id:0:12}:/# " 'sleep:0.5' 'send:tty; stty size' 'expect:/dev/pts/' 'expect:31 99' 'send:exit' -- $DOCKER exec -it ${id:0:4} bash
+  drive size:31x99 "expect:root@${id:0:12}:/# " 'send:until stty size | grep -q "31 9[9]"; do sleep 0.1; done; tty; stty size' 'expect:/dev/pts/' 'expect:31 99' 'send:exit' -- $DOCKER exec -it ${id:0:4} bash
   sleep 0.3; running $id
 }
 t_exec_exit_code() {                # docker exec returns the command's status

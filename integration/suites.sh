@@ -221,11 +221,11 @@ v2() {
     'spec-tests/deps/!(cgroups_systemd)' "${kernel_tests[@]}" integration/deps/small_limits integration/deps/soak \
     'integration/deps/shim_!(systemd)'
   FAULTS=${FAULTS:-5} suite v2-faults in_vm "$stage/bin/tare" uml --seconds 360 -- faults/deps/faults
-  suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 1080 -- \
+  suite v2-systemd in_vm "$stage/bin/tare" qemu --init systemd --seconds 1500 -- \
     "spec-tests/deps/!($elsewhere)" "${kernel_tests[@]}" integration/deps/leaks 'integration/deps/shim_!(stories)'
   suite v2-selinux in_vm "$stage/bin/tare" qemu --selinux --seconds 180 -- spec-tests/deps/labels
   suite v2-user in_vm "$stage/bin/tare" uml --user --seconds 120 -- of-user/deps/delegated
-  suite v2-user-systemd in_vm "$stage/bin/tare" qemu --init systemd --user --seconds 240 -- 'of-user/deps/*'
+  suite v2-user-systemd in_vm "$stage/bin/tare" qemu --init systemd --user --seconds 480 -- 'of-user/deps/*'
 }
 
 # --- groups of suites

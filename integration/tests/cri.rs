@@ -168,9 +168,8 @@ through_each_shim! {
         let status: Value = serde_json::from_str(&stream.text(STATUS)).expect("a status");
         assert_eq!(status["details"]["causes"][0]["message"], "4", "{status}");
 
-        let mut terminal = cri.exec(&id, "tty; read line; stty size; echo got $line", true);
+        let mut terminal = cri.exec(&id, "tty; until stty size | grep -q '40 100'; do sleep 0.05; done; read line; stty size; echo got $line", true);
         terminal.send(RESIZE, &json!({ "Width": 100, "Height": 40 }).to_string());
-        std::thread::sleep(std::time::Duration::from_millis(500));
         terminal.send(STDIN, "word\n");
         terminal.to_the_end();
         let said = terminal.text(STDOUT).replace('\r', "");

@@ -175,9 +175,11 @@ fn standard_input_reaches_the_container() {
 #[test]
 fn a_terminal_has_a_size() {
     need!(root, program("podman"), program("newuidmap"), program("busybox"));
+    // Podman may tell the size when the program runs already.
+    let program = "i=0; until stty size | grep -q '31 99' || [ $i = 50 ]; do sleep 0.1; i=$((i+1)); done; tty; stty size; exit 5";
     as_root_and_as_user(|podman| {
         podman.run(&["--detach", "--name", "a"], &["sleep", "100"]).ok();
-        let exec = podman.command(&["exec", "-it", "a", "sh", "-c", "tty; stty size; exit 5"]);
+        let exec = podman.command(&["exec", "-it", "a", "sh", "-c", program]);
         let words = std::iter::once(exec.get_program()).chain(exec.get_args());
         let line: Vec<_> =
             words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"))).collect();

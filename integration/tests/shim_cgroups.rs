@@ -72,8 +72,7 @@ fn fields_of(prefix: &str, fields: &Fields, found: &mut Vec<String>) {
 
 /// A container that has read and written, and used the processor in both modes, and now sleeps.
 fn resting<'s>(stage: &'s Stage, cgroups_path: &str) -> Task<'s> {
-    let script =
-        "i=0; while [ $i -lt 60 ]; do cat /bin/busybox > /tmp/$$; sync; i=$((i+1)); done; sleep 1000";
+    let script = "i=0; while [ $i -lt 60 ]; do cat /bin/busybox > /tmp/$$; [ $((i % 4)) = 0 ] && sync; i=$((i+1)); done; sleep 1000";
     let bundle = stage.bundle("c", &["sh", "-c", script], |config| {
         config["linux"]["cgroupsPath"] = json!(cgroups_path);
         config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20, "reservation": 32 << 20 });

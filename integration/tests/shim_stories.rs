@@ -438,9 +438,8 @@ story! {
         task.call("ResizePty", &task.request("").number(3, 100).number(4, 40)).expect("resize");
         task.start("").expect("start");
         into.write_all(b"word\n").expect("write");
-        let wanted = "word\n40 100\ngot word\n";
-        let said = String::from_utf8_lossy(&read(&mut out, wanted.len())).replace('\r', "");
-        assert_eq!(said, wanted);
+        let wanted = "word\r\n40 100\r\ngot word\r\n";
+        assert_eq!(String::from_utf8_lossy(&read(&mut out, wanted.len())), wanted);
         to_the_end(&task, 8);
     }
     tells [

@@ -79,7 +79,9 @@ for pid in "${TMPDIR:-/tmp}"/vm.*/pid; do
   kill -0 "$(cat "$pid")" 2> /dev/null || rm -rf "${pid%/pid}"
 done
 run=$(mktemp -d "${TMPDIR:-/tmp}/vm.XXXXXX")
-echo $$ > "$run/pid"
+# Whole as soon as it has its name: others look at it, above.
+echo $$ > "$run/pid.new"
+mv "$run/pid.new" "$run/pid"
 started=()
 cleanup() {
   local pid

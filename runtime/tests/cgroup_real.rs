@@ -201,9 +201,9 @@ fn state(pid: i32) -> char {
 }
 
 fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
-        assert!(Instant::now() < deadline, "not so after 5 seconds: {what}");
+        assert!(Instant::now() < deadline, "not so after 20 seconds: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -696,18 +696,18 @@ fn what_a_dying_process_makes_below_is_removed_too() {
     }
     let mut made = Made::new(&format!("/{}", unique("late")), Resources::default());
     made.sleeper();
-    let below: Vec<PathBuf> = made.paths.v1.iter().map(|place| place.folder.join("late/below")).collect();
+    let below: Vec<PathBuf> = made.paths.v1.iter().map(|place| place.folder.join("late")).collect();
     let paths = made.paths.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // By then the first look at what is below is over, and the removal waits.
             std::thread::sleep(Duration::from_millis(300));
-            below.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+            below.iter().for_each(|folder| fs::create_dir(folder).unwrap());
             paths.kill_all(9).unwrap();
         });
         made.paths.remove().unwrap();
     });
-    assert!(below.iter().all(|folder| !folder.parent().unwrap().parent().unwrap().exists()));
+    assert!(below.iter().all(|folder| !folder.parent().unwrap().exists()));
 }
 
 #[test]

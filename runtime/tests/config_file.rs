@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use tare::config::Config;
 
@@ -59,10 +58,9 @@ fn only_a_regular_file_of_sensible_size_is_read() {
     assert!(load(bundle.path()).unwrap_err().ends_with("is not a regular file"));
     fs::remove_file(&path).unwrap();
 
-    File::create(&path).unwrap().set_len(100 << 20).unwrap();
-    let start = Instant::now();
+    // More than there is memory for, or time: it cannot have been read.
+    File::create(&path).unwrap().set_len(1 << 40).unwrap();
     assert!(load(bundle.path()).unwrap_err().ends_with("is larger than 32 MiB"));
-    assert!(start.elapsed() < Duration::from_millis(100), "it was read: {:?}", start.elapsed());
 }
 
 #[test]

@@ -95,26 +95,40 @@ fn signaled() {
     assert_eq!(run("kill -KILL $$"), 137);
 }
 
+/// When it has set its traps for these.
+fn has_traps(process: &Spawned, signals: &[i32]) {
+    let wanted = signals.iter().fold(0, |mask, signal| mask | 1_u64 << (signal - 1));
+    let path = format!("/proc/{}/status", process.pid);
+    let caught = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
+    };
+    while caught() & wanted != wanted {
+        sleep(Duration::from_millis(5));
+    }
+}
+
 fn forwarded() {
     for (number, trap) in [(libc::SIGTERM, "TERM"), (libc::SIGHUP, "HUP"), (37, "37")] {
         let (foreground, _) = Foreground::prepare(false, false).unwrap();
         let child = sh(&format!("trap 'exit 42' {trap}; while :; do sleep 0.02; done"));
-        // The shell needs a moment to set its trap.
-        sleep(Duration::from_millis(300));
+        has_traps(&child, &[number]);
         tare::sys::signal::kill(Pid::this().as_raw(), number).unwrap();
         assert_eq!(foreground.wait(child.pid, child.pidfd.as_fd(), None).unwrap(), 42, "{trap}");
     }
     // These two must not arrive.
     let (foreground, _) = Foreground::prepare(false, false).unwrap();
     let child = sh("trap 'exit 1' URG WINCH; sleep 0.6; exit 0");
-    sleep(Duration::from_millis(300));
+    has_traps(&child, &[libc::SIGURG, libc::SIGWINCH]);
     kill(Pid::this(), Signal::SIGURG).unwrap();
     kill(Pid::this(), Signal::SIGWINCH).unwrap();
     assert_eq!(foreground.wait(child.pid, child.pidfd.as_fd(), None).unwrap(), 0);
 }
 
 fn orphans() {
-    let script = "for i in 1 2 3 4 5; do sh -c 'sleep 0.05 & exit 0'; done; sleep 0.4; exit 5";
+    let script = "for i in 1 2 3 4 5; do all=\"$all $(sh -c 'sleep 0.05 > /dev/null & echo $!')\"; done
+        for i in $all; do while [ -e /proc/$i ]; do sleep 0.01; done; done; exit 5";
     assert_eq!(run(script), 5);
     assert_eq!(std::fs::read_to_string("/proc/thread-self/children").unwrap(), "");
 }
@@ -133,9 +147,13 @@ fn put_back() {
 /// The container's side: makes the terminal, sends it over its input, executes the script on it.
 fn container(script: &str) {
     let pty = open_pty().unwrap();
+    let mut start = SigSet::empty();
+    start.add(Signal::SIGUSR1);
+    start.thread_block().unwrap();
     pty.send_master(standard_streams()[0]).unwrap();
     // Stands for the wait for `start`, during which the runtime attaches.
-    sleep(Duration::from_millis(200));
+    start.wait().unwrap();
+    start.thread_unblock().unwrap();
     pty.adopt().unwrap();
     setsid().unwrap();
     make_controlling(standard_streams()[0]).unwrap();
@@ -149,6 +167,7 @@ fn attached(script: &str) -> u8 {
     let child = start(&[me.to_str().unwrap(), "container", script], console.as_ref().unwrap().as_fd());
     drop(console);
     foreground.attach().unwrap();
+    kill(child.pid, Signal::SIGUSR1).unwrap();
     foreground.wait(child.pid, child.pidfd.as_fd(), None).unwrap()
 }
 

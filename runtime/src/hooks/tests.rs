@@ -94,12 +94,12 @@ fn hooks_run_in_order_and_the_first_failure_ends_them() {
 #[test]
 fn past_its_timeout_a_hook_is_killed() {
     let mut hook = sh("echo begun; exec sleep 60");
-    hook.timeout = Some(1);
+    hook.timeout = Some(2);
     let begun = Instant::now();
     let text = why(run_all("prestart", &[hook], b"{}", Path::new("/")));
-    assert_eq!(text, "hook ran past specified timeout of 1s, stdout: begun, stderr: ");
+    assert_eq!(text, "hook ran past specified timeout of 2s, stdout: begun, stderr: ");
     let took = begun.elapsed();
-    assert!((1.0..5.0).contains(&took.as_secs_f64()), "{took:?}");
+    assert!((2.0..30.0).contains(&took.as_secs_f64()), "{took:?}");
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn much_output_neither_blocks_nor_grows() {
 #[test]
 fn a_grandchild_that_keeps_the_output_open_does_not_hold_us_up() {
     let begun = Instant::now();
-    assert_eq!(why(run("sleep 3 & echo here; exit 1")), "exit status 1, stdout: here, stderr: ");
-    assert!(begun.elapsed().as_secs() < 2);
+    assert_eq!(why(run("sleep 10 & echo here; exit 1")), "exit status 1, stdout: here, stderr: ");
+    assert!(begun.elapsed().as_secs() < 8);
 }
 
 #[test]
