@@ -152,7 +152,7 @@ fn no_zombie_is_left() {
 
 #[test]
 fn in_the_child_the_late_pid_is_in_the_state_and_output_goes_to_the_log() {
-    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
     let hook =
         |script, env: &[CString]| ChildHook { program: Prepared::new(&sh(script), env), state: state(&[]) };
     apply::run_in_child(&hook("cat; echo $ONE >&2", &[c("ONE=two")]), 4321, writer.as_fd()).unwrap();
@@ -160,7 +160,7 @@ fn in_the_child_the_late_pid_is_in_the_state_and_output_goes_to_the_log() {
     assert_eq!(failed, Err(HookFailure::Exited(9)));
     drop(writer);
     let mut text = String::new();
-    fs::File::from(reader).read_to_string(&mut text).unwrap();
+    reader.read_to_string(&mut text).unwrap();
     let expected = String::from_utf8(state(&[]).with_pid(4321)).unwrap();
     // `cat` is found by the shell's own default PATH.
     assert_eq!(text, format!("{expected}two\n"));

@@ -166,14 +166,18 @@ fn again(errno: Errno) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     use nix::poll::{PollTimeout, poll};
     use nix::pty::openpty;
     use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-    use nix::unistd::pipe;
-    use std::io::{Read, Write};
+    use std::io::{Read, Write, pipe};
 
     fn raw_pty() -> (OwnedFd, std::fs::File) {
         let pty = openpty(None, None).unwrap();
+        for fd in [&pty.master, &pty.slave] {
+            // Whoever another test begins keeps none of it.
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let mut modes = tcgetattr(&pty.slave).unwrap();
         cfmakeraw(&mut modes);
         tcsetattr(&pty.slave, SetArg::TCSANOW, &modes).unwrap();
@@ -193,8 +197,8 @@ mod tests {
     fn more_than_any_buffer_goes_through_both_ways_in_order() {
         let text: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
         let (master, slave) = raw_pty();
-        let (input, mut feeder) = pipe().map(|(r, w)| (r, std::fs::File::from(w))).unwrap();
-        let (taker, output) = pipe().map(|(r, w)| (std::fs::File::from(r), w)).unwrap();
+        let (input, mut feeder) = pipe().unwrap();
+        let (taker, output) = pipe().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| feeder.write_all(&text).unwrap());
             // The container echoes.
@@ -228,14 +232,14 @@ mod tests {
     fn what_was_written_before_the_end_is_relayed_though_somebody_holds_the_terminal() {
         let (master, mut slave) = raw_pty();
         let (input, _feeder) = pipe().unwrap();
-        let (taker, output) = pipe().unwrap();
+        let (mut taker, output) = pipe().unwrap();
         slave.write_all(b"last words").unwrap();
         let mut relay = Relay::new(master, input.as_fd(), output.as_fd()).unwrap();
         while !relay.finish() {
             turn(&mut relay);
         }
         let mut text = [0; 32];
-        let count = read(&taker, &mut text).unwrap();
+        let count = taker.read(&mut text).unwrap();
         assert_eq!(&text[..count], b"last words");
     }
 
