@@ -5,15 +5,8 @@ mod server;
 use std::fs;
 use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
-use server::{Shim, children, eventually, read};
-
-fn kill_all(pids: &[i32]) {
-    for pid in pids {
-        kill(Pid::from_raw(*pid), Signal::SIGKILL).expect("killed");
-    }
-}
+use nix::unistd::Uid;
+use server::{Shim, children, eventually, kill_all, read};
 
 /// In every hierarchy.
 fn has_cgroup(name: &str) -> bool {

@@ -7,9 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use server::{LONG, Shim, eventually, read, script};
+use server::{LONG, Shim, eventually, kill_all, read, script};
 use shim::wire::messages::{Any, task};
 use shim::wire::{MessageField, client::Client, decode};
 
@@ -34,8 +32,11 @@ create)
     fi
     ulimit -Sn >"$here/limit"
     if [ -e "$here/brief" ]; then
-        (sh -c "exit 7" & printf %s $! >"$pid")
-        sleep 0.3
+        # It ends after its maker, a shell, which would reap it; and before the runtime.
+        mkfifo "$here/held"
+        (sh -c 'read -r _ <"$0"; exit 7' "$here/held" & exec 3>"$here/held"; printf %s $! >"$pid")
+        turns=0
+        while kill -0 "$(cat "$pid")" 2>/dev/null && [ $((turns += 1)) -lt 1000 ]; do sleep 0.01; done
         exit 0
     fi
     [ ! -e "$here/silent" ] || exit 0
@@ -148,8 +149,9 @@ fn a_creation_whose_maker_is_killed_is_taken_back_before_it_is_answered() {
     killer.join().expect("killed");
     assert!(error.contains("was it killed?"), "{error}");
     assert!(shim.path("forced").exists(), "delete --force comes first");
-    // What the runtime was about to start it has not told anybody of.
-    eventually("it is the shim's child now", || !shim.children().is_empty());
+    // What the runtime was about to start it has not told anybody of. The copy that has taken it back ends after
+    // its answer.
+    eventually("it alone is the shim's child now", || shim.children().len() == 1);
     kill_all(&shim.children());
     std::fs::remove_file(shim.path("slow")).expect("removed");
     create(&mut shim, "").expect("the name is free again");
@@ -249,10 +251,4 @@ fn a_file_on_a_server_that_is_away_holds_nobody_else_up() {
     create(&mut shim, &uri).expect("created");
     shim.delete();
     shim.end();
-}
-
-fn kill_all(pids: &[i32]) {
-    for pid in pids {
-        kill(Pid::from_raw(*pid), Signal::SIGKILL).expect("killed");
-    }
 }

@@ -8,8 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shim::wire::messages::bootstrap::{BootstrapParams, Extension};
@@ -19,6 +21,10 @@ use shim::wire::{Message, MessageField, client::Client, encode, pack};
 use tempfile::TempDir;
 
 const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-tare-v2");
+/// Until it is executed, what one test starts has a copy of all that the others have open: so no script is written
+/// meanwhile, for it could not be executed as long as somebody has it open for writing.
+static STARTS: Mutex<()> = Mutex::new(());
+
 /// More than anything here takes.
 pub const LONG: Duration = Duration::from_secs(20);
 
@@ -38,7 +44,8 @@ impl Shim {
         fs::write(bundle.join("config.json"), r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#)
             .expect("written");
         fs::write(bundle.join("log"), "").expect("written");
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", r#"ulimit -Sn "$1" && ulimit -Hn "$2" && shift 2 && exec "$@""#, "sh"])
             .args([&soft.to_string(), &hard.to_string(), SHIM])
             .args(["-namespace", "tare-test", "-address", "/nowhere/c.sock", "-publish-binary", "/bin/true"])
@@ -47,9 +54,8 @@ impl Shim {
             .process_group(0)
             .env("TTRPC_ADDRESS", dir.path().join("ttrpc"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("started");
+            .stdout(Stdio::piped());
+        let mut child = alone(|| command.spawn()).expect("started");
         let value = MessageField::some(pack(&Options::default()).expect("packed"));
         let params = BootstrapParams {
             instance_id: "c1".into(),
@@ -145,12 +151,19 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        // Of a test that has failed nobody else ends it.
-        if std::thread::panicking()
-            && let Some(pid) = self.find()
-        {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        if !std::thread::panicking() {
+            return;
         }
+        for log in ["c1/log", "c1/log.json"] {
+            eprintln!("{log}: {}", fs::read_to_string(self.path(log)).unwrap_or_default());
+        }
+        // Of a test that has failed nobody else ends it.
+        let Some(pid) = self.find() else { return eprintln!("the server is gone") };
+        for pid in [vec![pid], children(pid)].concat() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            eprintln!("the server or a child of it: {}", stat.trim_end());
+        }
+        kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
     }
 }
 
@@ -161,9 +174,24 @@ pub fn children(pid: i32) -> Vec<i32> {
     children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
+/// One that has ended meanwhile is none.
+pub fn kill_all(pids: &[i32]) {
+    for pid in pids {
+        match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("kill {pid}: {errno}"),
+        }
+    }
+}
+
 pub fn script(path: &Path, text: &str) {
-    fs::write(path, text).expect("written");
+    alone(|| fs::write(path, text)).expect("written");
     fs::set_permissions(path, Permissions::from_mode(0o755)).expect("set");
+}
+
+fn alone<T>(act: impl FnOnce() -> T) -> T {
+    let _alone = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    act()
 }
 
 pub fn read(path: &Path) -> String {
