@@ -404,15 +404,21 @@ impl Stage {
     /// The pids of the serving shims.
     pub fn shims(&self) -> Vec<u64> {
         let address = self.sandbox.path("containerd.sock");
-        let is_shim = |pid: u64| {
+        let file_name = self.shim.file_name().unwrap_or_default().as_encoded_bytes();
+        let short_name = &file_name[..file_name.len().min(15)];
+        let is_shim = |pid: u64, name: &str| {
             let cmdline =
                 std::fs::read(self.sandbox.outside(&format!("/proc/{pid}/cmdline"))).unwrap_or_default();
+            // Of one that ends the command line goes before the socket is closed; the kernel has 15 bytes of its name.
+            if cmdline.is_empty() {
+                return name.as_bytes() == short_name;
+            }
             let mut words = cmdline.split(|byte| *byte == 0);
             words.next().is_some_and(|program| program.ends_with(self.shim.as_os_str().as_encoded_bytes()))
                 && words.any(|word| word == address.as_os_str().as_encoded_bytes())
         };
-        let running = self.processes().into_iter().filter(|(.., state, _)| *state != 'Z');
-        let alike: Vec<_> = running.filter(|(pid, ..)| is_shim(*pid)).collect();
+        let running = self.processes().into_iter().filter(|(.., state, _)| !['Z', 'X'].contains(state));
+        let alike: Vec<_> = running.filter(|(pid, .., name)| is_shim(*pid, name)).collect();
         // A child of one is a copy that has not become its container's program yet.
         let is_child = |parent| alike.iter().any(|(pid, ..)| *pid == parent);
         alike.iter().filter(|(_, parent, ..)| !is_child(*parent)).map(|(pid, ..)| *pid).collect()

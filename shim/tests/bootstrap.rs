@@ -179,7 +179,7 @@ fn the_socket_of_a_server_that_was_killed_is_taken_over_and_delete_removes_it() 
     let end = || {
         let pid = nix::unistd::Pid::from_raw(server().expect("a server"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
-        wait_until("the server is gone", || server().is_none());
+        wait_until("the server is gone", || has_ended(pid));
     };
     end();
     assert_eq!(address(&bundle.start("c1")), first, "the dead one's place");
@@ -259,6 +259,12 @@ fn info_is_a_bare_message_that_names_us_and_the_runtimes_features() {
     assert_eq!(info.name, "io.containerd.tare.v2");
     let features: serde_json::Value = serde_json::from_slice(&info.features.value).expect("a document");
     assert!(features["ociVersionMax"].is_string());
+}
+
+/// Only then all that it had open is closed: its command line is gone before.
+fn has_ended(pid: nix::unistd::Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
 }
 
 fn servers_in(bundle: &Path) -> usize {
