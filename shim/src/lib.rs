@@ -18,6 +18,8 @@ pub mod runtime;
 pub mod serve;
 pub mod service;
 pub mod sha256;
+#[cfg(test)]
+mod starts;
 pub mod stats;
 pub mod task;
 pub mod wire;

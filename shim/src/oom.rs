@@ -136,8 +136,9 @@ fn value(file: &File, name: &str) -> nix::Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::starts::starting;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::process::{Command, Stdio};
+    use std::process::{Command, ExitStatus, Stdio};
 
     /// A cgroup with 4 MiB, where the host has such ones; the limit's file tells the version.
     fn cgroup(limit: &str) -> Option<Removed> {
@@ -169,8 +170,13 @@ mod tests {
 
     fn eat_memory_in(folder: &Path) {
         let script = format!("echo $$ >{}/cgroup.procs; exec tail /dev/zero", folder.display());
-        let status = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).status().unwrap();
-        assert!(!status.success());
+        assert!(!run(&script).success());
+    }
+
+    fn run(script: &str) -> ExitStatus {
+        let mut command = Command::new("sh");
+        let child = starting(|| command.args(["-c", script]).stdout(Stdio::null()).spawn());
+        child.unwrap().wait().unwrap()
     }
 
     fn is_ready(watcher: &Watcher) -> bool {
@@ -217,7 +223,7 @@ mod tests {
         // Other events are none.
         std::fs::write(folder.join("memory.high"), "65536").unwrap();
         let script = format!("echo $$ >{}/cgroup.procs; exec head -c 1000000 /dev/zero", folder.display());
-        Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).status().unwrap();
+        run(&script);
         assert_eq!(watcher.drain().unwrap(), 0);
         std::fs::remove_dir(folder).unwrap();
         assert_eq!(watcher.drain().unwrap(), 0);

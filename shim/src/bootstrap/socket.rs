@@ -141,6 +141,7 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
+    use crate::starts::nothing_starts;
 
     #[test]
     fn the_name_is_containerds() {
@@ -186,6 +187,7 @@ mod tests {
         let Ok(Listen::Ours(first)) = take(&path) else { panic!("not taken") };
         assert!(matches!(take(&path), Ok(Listen::Taken)));
         assert!(is_served(&path).expect("asked"));
+        let _closed = nothing_starts();
         drop(first);
         assert!(!is_served(&path).expect("asked"));
         assert!(matches!(take(&path), Ok(Listen::Ours(_))));
@@ -217,6 +219,7 @@ mod tests {
             removing.join().expect("ended").expect("done");
         });
         assert!(path.exists());
+        let _closed = nothing_starts();
         drop(socket);
         remove_dead(&path).expect("removed");
         assert!(!path.exists());

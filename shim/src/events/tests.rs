@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixListener;
 
 use super::*;
+use crate::starts::nothing_starts;
 use crate::wire::messages::events::TaskOOM;
 use crate::wire::server::Connection;
 use crate::wire::status::{Code, Status};
@@ -91,6 +92,7 @@ fn across_a_restart_of_containerd_no_event_is_lost_and_the_order_is_kept() {
     let mut containerd = Containerd::accept(&listener);
     assert_eq!(containerd.events().len(), 1);
     // It dies before it has answered, and stays away for an hour.
+    let _closed = nothing_starts();
     drop((containerd, listener));
     std::fs::remove_file(dir.path().join("ttrpc")).expect("removed");
     for id in ["b", "c"] {
@@ -130,6 +132,7 @@ fn an_idle_connection_that_ends_is_replaced_at_once() {
     let (stream, _) = containerd.events().pop().expect("an event");
     containerd.answer(stream, Ok(b""));
     publisher.turn(now);
+    let _closed = nothing_starts();
     drop(containerd);
     publisher.turn(now);
     assert!(publisher.fd().is_none() && publisher.deadline().is_none());
@@ -214,6 +217,7 @@ fn a_connection_that_cannot_be_heard_is_replaced_after_a_while() {
     let now = Instant::now();
     oom(&mut publisher, "a");
     publisher.turn(now);
+    let _closed = nothing_starts();
     drop(Containerd::accept(&listener));
     publisher.hang_up(now);
     assert!(publisher.fd().is_none() && !publisher.is_empty());

@@ -6,7 +6,7 @@ mod terminals;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -23,6 +23,7 @@ use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 use super::*;
+use crate::starts::{nothing_starts, script, starting};
 
 fn host(gives_fifos: bool) -> Host {
     Host { gives_fifos, may_hang: |_| false }
@@ -143,10 +144,7 @@ impl Client {
     }
 
     fn script(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        let mut file = File::create(&path).unwrap();
-        file.write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
-        file.set_permissions(fs::Permissions::from_mode(0o755)).unwrap();
+        script(&self.path(name), text);
         self.name(name)
     }
 }
@@ -171,7 +169,7 @@ fn terminal<'a>(stdin: &'a str, stdout: &'a str) -> Request<'a> {
 
 /// FIFOs are the container's own, whatever host this is.
 fn open(request: &Request<'_>) -> (Stdio, [File; 3]) {
-    let mut stdio = Stdio::open_on(host(true), request).unwrap();
+    let mut stdio = starting(|| Stdio::open_on(host(true), request)).unwrap();
     wait(&mut stdio, Stdio::is_ready);
     let Some(Given::Streams(streams)) = stdio.take_given() else { panic!("no streams") };
     (stdio, streams.map(File::from))
@@ -186,6 +184,19 @@ fn wait(stdio: &mut Stdio, mut so: impl FnMut(&Stdio) -> bool) {
         fds.extend(stdio.poll_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         poll(&mut fds, PollTimeout::from(20u8)).unwrap();
         stdio.ready().unwrap();
+    }
+}
+
+/// In the end nothing is to be done: no turning in circles.
+fn rest(stdio: &mut Stdio) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        stdio.ready().unwrap();
+        let mut fds = [PollFd::new(stdio.poll_fd().unwrap(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(50u8)).unwrap() == 0 {
+            return;
+        }
+        assert!(Instant::now() < limit, "it does not come to rest");
     }
 }
 

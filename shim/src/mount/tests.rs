@@ -4,6 +4,7 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
+use crate::starts::starting;
 
 /// In mounts of its own, which end with the thread. The working directory is the thread's own too.
 fn in_own_mounts(test: impl FnOnce(&Path) + Send + 'static) {
@@ -130,7 +131,8 @@ fn all_are_mounted_or_none() {
             (a_mount("bind", &base, "", &["bind", "uidmap=0:1:2", "gidmap=0:1"]), "0:1"),
             (a_mount("fuse3.absent", &base, "", &[]), "mount.fuse3"),
         ] {
-            let error = mount_all(&[good(), good(), bad], &rootfs).unwrap_err().to_string();
+            // A helper is started.
+            let error = starting(|| mount_all(&[good(), good(), bad], &rootfs)).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
             assert!(mounts_below(&rootfs).unwrap().is_empty(), "after: {error}");
         }
@@ -141,8 +143,8 @@ fn all_are_mounted_or_none() {
 fn a_file_is_mounted_by_a_loop_device_that_is_free_again_after() {
     in_own_mounts(|path| {
         let image = path.join("image");
-        let made = Command::new("mkfs.ext4").args(["-q"]).arg(&image).arg("4m").status();
-        if !made.is_ok_and(|status| status.success()) {
+        let made = starting(|| Command::new("mkfs.ext4").args(["-q"]).arg(&image).arg("4m").spawn());
+        if !made.and_then(|mut child| child.wait()).is_ok_and(|status| status.success()) {
             spec_tests::need::skip_this("mkfs.ext4", "not installed");
             return;
         }

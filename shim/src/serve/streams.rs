@@ -172,13 +172,12 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
+    use crate::starts;
 
     fn key(exec_id: &str) -> Key {
         Key { id: "c1".into(), exec_id: exec_id.into() }
@@ -187,8 +186,7 @@ mod tests {
     /// A process whose outputs go to a logger that is this script.
     fn with_logger(folder: &Path, scheme: &str, script: &str, key: &Key) -> Streams {
         let path = folder.join("logger");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        starts::script(&path, script);
         let names = Names {
             stdin: String::new(),
             stdout: format!("{scheme}://{}", path.display()),
@@ -207,7 +205,7 @@ mod tests {
             io_gid: 0,
         };
         let mut streams = Streams::new("ns".into(), true);
-        streams.open(key, &names, &target).unwrap();
+        starts::starting(|| streams.open(key, &names, &target)).unwrap();
         streams
     }
 

@@ -91,6 +91,7 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
@@ -101,12 +102,12 @@ mod tests {
             let (ours, theirs) =
                 socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                     .expect("a pair");
-            let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+            let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("a pipe");
             tare::sys::scm::send_with_fds(theirs.as_fd(), b"x", &vec![writer.as_fd(); count]).expect("sent");
+            let _closed = crate::starts::nothing_starts();
             drop(writer);
             let first = received_fd(ours.as_fd()).expect("received").expect("a descriptor");
-            nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
-                .expect("set");
+            fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("set");
             let mut reader = std::fs::File::from(reader);
             let while_it_is_open = reader.read(&mut [0]).expect_err("a writer is there").kind();
             assert_eq!(while_it_is_open, std::io::ErrorKind::WouldBlock);

@@ -59,10 +59,11 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::starts::starting;
 
     #[test]
     fn a_child_is_one_until_it_was_reaped() {
-        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let mut child = starting(|| Command::new("sleep").arg("60").spawn()).expect("sleep");
         let pid = i32::try_from(child.id()).expect("a pid");
         assert_eq!(is_child(pid), Ok(true));
         child.kill().expect("killed");

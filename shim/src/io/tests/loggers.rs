@@ -31,7 +31,7 @@ fn a_logger_is_waited_for_until_it_is_ready() {
     let script =
         format!("while [ ! -e {} ]; do sleep 0.01; done; exec 5>&-; exec sleep 100", client.name("go"));
     let uri = format!("binary://{}", client.script("logger", &script));
-    let mut stdio = Stdio::open(&request("", &uri, "")).unwrap();
+    let mut stdio = starting(|| Stdio::open(&request("", &uri, ""))).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     stdio.ready().unwrap();
     assert!(!stdio.is_ready());
@@ -47,7 +47,7 @@ fn a_logger_is_waited_for_until_it_is_ready() {
 fn a_logger_of_the_newer_form_that_dies_first_is_an_error() {
     let client = Client::new();
     let uri = format!("binary-v2://{}", client.script("logger", "exit 1"));
-    let mut stdio = Stdio::open(&request("", &uri, "")).unwrap();
+    let mut stdio = starting(|| Stdio::open(&request("", &uri, ""))).unwrap();
     let mut fds = [PollFd::new(stdio.poll_fd().unwrap(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::NONE).unwrap();
     let error = stdio.ready().unwrap_err().to_string();
@@ -59,7 +59,7 @@ fn a_logger_whose_time_is_up_is_an_error_first_and_killed_at_the_end() {
     let client = Client::new();
     let script = format!("trap '' TERM; : >{}; while :; do sleep 0.01; done", client.name("runs"));
     let uri = format!("binary://{}", client.script("logger", &script));
-    let mut stdio = Stdio::open(&request("", &uri, "")).unwrap();
+    let mut stdio = starting(|| Stdio::open(&request("", &uri, ""))).unwrap();
     // The time itself is not waited for.
     let logger = stdio.logger.as_mut().unwrap();
     let error = logger.time_is_up(&stdio.set).unwrap_err().to_string();
