@@ -156,6 +156,12 @@ mod tests {
         let folder = base.join(format!("tare-oom-{limit}-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join(limit), "4194304").unwrap();
+        // Nor is swap to be filled; of v1 it is a limit of both together.
+        for (file, most) in [("memory.swap.max", "0"), ("memory.memsw.limit_in_bytes", "4194304")] {
+            if folder.join(file).exists() {
+                std::fs::write(folder.join(file), most).unwrap();
+            }
+        }
         Some(Removed(folder))
     }
 

@@ -22,12 +22,15 @@ const SOON: Duration = Duration::from_secs(10);
 /// A bundle, and a folder for sockets so that none is made in the host's.
 struct Bundle {
     dir: TempDir,
+    sockets: TempDir,
 }
 
 impl Bundle {
     fn new(annotations: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let bundle = Self { dir };
+        // A socket's name has to be short, and `TMPDIR` may be long.
+        let sockets = tempfile::tempdir_in("/tmp").expect("a folder");
+        let bundle = Self { dir, sockets };
         bundle.add("c1", annotations);
         bundle
     }
@@ -78,7 +81,7 @@ impl Bundle {
     }
 
     fn sockets(&self) -> std::path::PathBuf {
-        self.dir.path().join("s")
+        self.sockets.path().join("s")
     }
 }
 
@@ -241,7 +244,7 @@ fn a_server_that_nobody_started_says_so() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("only `start` starts the server"));
     // Nor does one come of a listening socket alone.
-    let listener = UnixListener::bind(bundle.dir.path().join("l")).expect("bound");
+    let listener = UnixListener::bind(bundle.sockets.path().join("l")).expect("bound");
     let (gate, far) = UnixStream::pair().expect("a pair");
     let mut command = bundle.command("c1", "");
     command.stdin(std::os::fd::OwnedFd::from(listener)).stdout(std::os::fd::OwnedFd::from(far));

@@ -139,6 +139,7 @@ pub fn is_same_user(connection: impl AsFd) -> nix::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::starts::nothing_starts;
@@ -208,15 +209,22 @@ mod tests {
             let removing = scope.spawn(|| remove_dead(&path));
             // It waits for the lock: the kernel lists who does so.
             let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(dir.path()).expect("there"));
-            let waits = |locks: String| {
+            let waits = |locks: &str| {
                 locks.lines().any(|line| line.contains("->") && line.contains(&format!(":{inode} ")))
             };
-            while !removing.is_finished() && !waits(fs::read_to_string("/proc/locks").expect("locks")) {
+            let end = Instant::now() + Duration::from_secs(20);
+            let listed = loop {
+                let locks = fs::read_to_string("/proc/locks").expect("locks");
+                if removing.is_finished() || Instant::now() > end || waits(&locks) {
+                    break locks;
+                }
                 std::thread::yield_now();
-            }
+            };
+            let is_listed = waits(&listed);
             listen(&socket, Backlog::MAXCONN).expect("listening");
             drop(locked);
             removing.join().expect("ended").expect("done");
+            assert!(is_listed, "nobody waits for a lock of {inode}:\n{listed}");
         });
         assert!(path.exists());
         let _closed = nothing_starts();

@@ -30,6 +30,7 @@ pub const LONG: Duration = Duration::from_secs(20);
 
 pub struct Shim {
     pub dir: TempDir,
+    _sockets: TempDir,
     pub address: PathBuf,
     pub stream: UnixStream,
     pub client: Client,
@@ -39,6 +40,8 @@ impl Shim {
     /// With that soft and hard limit on descriptors.
     pub fn start(soft: u32, hard: u32) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        // A socket's name has to be short, and `TMPDIR` may be long.
+        let sockets = tempfile::tempdir_in("/tmp").expect("a folder");
         let bundle = dir.path().join("c1");
         fs::create_dir_all(bundle.join("rootfs")).expect("made");
         fs::write(bundle.join("config.json"), r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#)
@@ -60,7 +63,7 @@ impl Shim {
         let params = BootstrapParams {
             instance_id: "c1".into(),
             namespace: "tare-test".into(),
-            socket_dir: Some(dir.path().join("s").display().to_string()),
+            socket_dir: Some(sockets.path().display().to_string()),
             extensions: vec![Extension { value, ..Default::default() }],
             ..Default::default()
         };
@@ -72,7 +75,7 @@ impl Shim {
         let address = PathBuf::from(address.trim_start_matches("unix://"));
         let stream = UnixStream::connect(&address).expect("connected");
         stream.set_read_timeout(Some(LONG)).expect("set");
-        Self { dir, address, stream, client: Client::default() }
+        Self { dir, _sockets: sockets, address, stream, client: Client::default() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
