@@ -129,8 +129,6 @@ struct Tracee {
     result: Option<u64>,
     /// It has become another program.
     foreign: bool,
-    /// The stop of its birth has been seen.
-    begun: bool,
 }
 
 fn trace(command: &mut Command, fault: Option<(Site, Fault, Possible)>, number: &AtomicI32) -> Traced {
@@ -144,15 +142,20 @@ fn trace(command: &mut Command, fault: Option<(Site, Fault, Possible)>, number: 
     let main = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     number.store(main.as_raw(), Ordering::SeqCst);
 
-    // The stop after its execve.
+    // The stop after its execve. It goes on only when it is traced in the newer way (PTRACE_SEIZE): what is born then
+    // begins without a SIGSTOP, in which it would stay if it were let go before that was seen.
     let stop = waitpid(main, None).expect("wait for the command");
     assert_eq!(stop, WaitStatus::Stopped(main, Signal::SIGTRAP));
+    ptrace::detach(main, Signal::SIGSTOP).expect("PTRACE_DETACH");
     let options = Options::PTRACE_O_TRACESYSGOOD
         | Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACECLONE
         | Options::PTRACE_O_TRACEEXEC;
-    ptrace::setoptions(main, options).expect("PTRACE_SETOPTIONS");
+    ptrace::seize(main, options).expect("PTRACE_SEIZE");
+    let stop = waitpid(main, None).expect("wait for the command");
+    assert_eq!(stop, WaitStatus::PtraceEvent(main, Signal::SIGSTOP, Event::PTRACE_EVENT_STOP as i32));
+    kill(main, Signal::SIGCONT).expect("kill");
 
     let mut tracer =
         Tracer { fault, tracees: BTreeMap::new(), calls: Vec::new(), hit: None, processes: Vec::new() };
@@ -167,7 +170,6 @@ fn trace(command: &mut Command, fault: Option<(Site, Fault, Possible)>, number: 
             Err(error) => panic!("wait for the traced processes: {error}"),
         }
     };
-    tracer.let_go();
     let Tracer { calls, hit, processes, .. } = tracer;
     Traced { code, out, err: contents(&err), calls, hit, hung: false, processes }
 }
@@ -212,33 +214,14 @@ impl Tracer {
                 {
                     tracee.foreign = true;
                 }
-                self.go_on(pid, None);
-            }
-            // The first stop of a child.
-            WaitStatus::Stopped(pid, Signal::SIGSTOP) => {
-                self.meet(pid);
-                self.tracees.entry(pid).and_modify(|tracee| tracee.begun = true);
+                if event == Event::PTRACE_EVENT_STOP as i32 {
+                    // The first stop of a child.
+                    self.meet(pid);
+                }
                 self.go_on(pid, None);
             }
             WaitStatus::Stopped(pid, signal) => self.go_on(pid, Some(signal)),
             _ => {}
-        }
-    }
-
-    /// A process whose birth was not noticed to its end would stand still when it is let go.
-    fn let_go(&mut self) {
-        // Some may have been born of others that are about to say so.
-        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
-        while let Ok(status) = waitpid(None, Some(flags)) {
-            if status == WaitStatus::StillAlive {
-                break;
-            }
-            self.stopped(&status);
-        }
-        for (pid, _) in self.tracees.iter().filter(|(_, tracee)| !tracee.begun && tracee.index > 0) {
-            if let Ok(WaitStatus::Stopped(..)) = waitpid(*pid, Some(WaitPidFlag::__WALL)) {
-                ptrace::cont(*pid, None).ok();
-            }
         }
     }
 
